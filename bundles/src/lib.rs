@@ -1,1 +1,8 @@
-//! Skeleton.
+//! What travels between operator, hub and site: documents, signatures, the bundle format and wire messages.
+//!
+//! Modules stand in the order of a bundle's journey. Nothing here opens a connection or needs a runtime.
+
+pub mod code;
+pub mod ids;
+pub mod json;
+pub mod limits;
