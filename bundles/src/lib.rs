@@ -3,6 +3,9 @@
 //! Modules stand in the order of a bundle's journey. Nothing here opens a connection or needs a runtime.
 
 pub mod code;
+pub mod document;
+pub mod envelope;
 pub mod ids;
 pub mod json;
+pub mod keys;
 pub mod limits;
