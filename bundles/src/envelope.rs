@@ -334,6 +334,18 @@ pub fn open<'k, D: Document>(
     Ok(Verified { document, digest: envelope.digest(), envelope: bytes.to_vec() })
 }
 
+/// Takes back a document that this process or an earlier one verified and stored itself.
+///
+/// Its signatures are not checked again: keys may have been rotated since, and what was accepted stays usable.
+///
+/// # Errors
+/// [`EnvelopeError`] where the stored bytes are damaged.
+pub(crate) fn reopen<D: Document>(bytes: &[u8], limits: &Limits) -> Result<Verified<D>, EnvelopeError> {
+    let envelope = Envelope::parse(bytes, limits)?;
+    let document = envelope.read_unverified(limits)?;
+    Ok(Verified { document, digest: envelope.digest(), envelope: bytes.to_vec() })
+}
+
 /// Reads a document that brings its own key (an enrolment request): the key must stand in the document and sign it.
 ///
 /// # Errors

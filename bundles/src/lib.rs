@@ -2,6 +2,7 @@
 //!
 //! Modules stand in the order of a bundle's journey. Nothing here opens a connection or needs a runtime.
 
+pub mod accept;
 pub mod code;
 pub mod document;
 pub mod envelope;
@@ -9,3 +10,8 @@ pub mod ids;
 pub mod json;
 pub mod keys;
 pub mod limits;
+pub mod parameters;
+pub mod wire;
+
+#[cfg(test)]
+mod fixture;
