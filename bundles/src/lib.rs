@@ -7,6 +7,7 @@ pub mod code;
 pub mod document;
 pub mod envelope;
 pub mod ids;
+pub mod join;
 pub mod json;
 pub mod keys;
 pub mod limits;

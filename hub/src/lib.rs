@@ -1,1 +1,13 @@
-//! Skeleton.
+//! The hub: decides what each site should run, publishes it, and collects what happened; and the `airlift`
+//! command line.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub mod api;
+pub mod cli;
+
+/// Runs `airlift` with these arguments, the program's name first, to its exit code.
+pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    cli::run(args)
+}

@@ -1,3 +1,7 @@
-//! Entry point.
+//! The `airlift` program: the command line and the hub server.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    airlift_hub::main_from(std::env::args_os())
+}

@@ -1,0 +1,3 @@
+//! The HTTPS API of the hub.
+
+pub mod types;
