@@ -1,1 +1,7 @@
-//! Skeleton.
+//! The agent that keeps one K3s site right, with or without a network.
+//!
+//! Modules stand in the order of a bundle's journey at the site; the core decides, everything else carries.
+
+pub mod clock;
+pub mod core;
+pub mod ports;

@@ -1,0 +1,100 @@
+//! The Kubernetes API, one object a call.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use airlift_bundles::document::status::NodeStatus;
+use airlift_bundles::ids::AppName;
+use tokio::sync::mpsc;
+
+use super::Boxed;
+use crate::core::api::{ApiError, Applied, Found};
+use crate::core::event::Event;
+use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
+
+/// The Kubernetes API itself: the Kubernetes edge over a real one, or the simulator's model.
+///
+/// Each call is one request (or a few pages of one list) and is not repeated inside: the core decides on repeats.
+/// Every call has its own bound in time and then answers `Unavailable`.
+pub trait Cluster: Send + Sync {
+    /// Server-side apply of a rendered body, force, strict field validation.
+    fn apply(&self, request: ApplyRequest) -> Boxed<'_, Result<Applied, ApiError>>;
+
+    /// The live object as a whole, for evidence and comparisons.
+    fn get<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<serde_json::Value, ApiError>>;
+
+    /// Deletes with a UID precondition; `Ok` also where the object of that UID was gone already.
+    fn delete<'a>(
+        &'a self,
+        object: &'a ObjectRef,
+        uid: &'a Uid,
+        propagation: Propagation,
+    ) -> Boxed<'a, Result<(), ApiError>>;
+
+    /// Lists a kind's metadata in pages and returns those of `only` that exist; `fields_hash` is of the manager
+    /// `airlift/<app>`. A kind that the cluster does not know answers `KindUnknown`.
+    fn list<'a>(
+        &'a self,
+        app: &'a AppName,
+        gvk: &'a Gvk,
+        only: &'a BTreeSet<ObjectRef>,
+    ) -> Boxed<'a, Result<Vec<Found>, ApiError>>;
+
+    /// Watches the metadata of these kinds (our own objects only, by label) until the future is dropped, and hands
+    /// in `Seen`, `Gone` and, after each full listing, `Listed`. It reconnects by itself and lists again where
+    /// the server asks for it; kinds that are not known yet are tried again with pauses.
+    fn watch(&self, kinds: BTreeSet<Arc<Gvk>>, events: mpsc::Sender<Event>) -> Boxed<'_, ()>;
+
+    /// Reads the live object and judges it (kstatus, the app's rules), with pods' evidence where it is not well.
+    fn health<'a>(
+        &'a self,
+        generation: &'a Generation,
+        object: &'a ObjectRef,
+    ) -> Boxed<'a, Result<Health, ApiError>>;
+
+    /// Scope and plural of a kind, from discovery of its own group-version alone.
+    fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>>;
+
+    /// UID of the kube-system namespace: the cluster's identity.
+    fn cluster_uid(&self) -> Boxed<'_, Result<Uid, ApiError>>;
+
+    /// All nodes.
+    fn nodes(&self) -> Boxed<'_, Result<Vec<NodeStatus>, ApiError>>;
+}
+
+/// One server-side apply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApplyRequest {
+    /// Which object.
+    pub object: ObjectRef,
+    /// Its rendered body.
+    pub body: serde_json::Value,
+    /// `airlift/<app>`.
+    pub field_manager: String,
+    /// Take fields that others own.
+    pub force: bool,
+    /// Check and change nothing.
+    pub dry_run: bool,
+    /// The object must be this one; sent as `metadata.uid`.
+    pub uid: Option<Uid>,
+}
+
+/// How dependents of a deleted object go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// After it, by the garbage collector.
+    Background,
+    /// Before it.
+    Foreground,
+    /// Not at all.
+    Orphan,
+}
+
+/// Where a kind lives in the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The name in URLs.
+    pub plural: String,
+    /// Its objects are in namespaces.
+    pub namespaced: bool,
+}
