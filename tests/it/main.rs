@@ -1,1 +1,3 @@
-//! System tests on real components.
+//! System tests: the real product on real components, started by `tests/run`.
+
+mod bed;

@@ -1,1 +1,25 @@
-//! Skeleton.
+//! The bed of the system tests: sites with a real control plane, kubelet and
+//! containerd, each in a network namespace of its own, all on one machine.
+//!
+//! A site is made in this order: a directory and control group that end with
+//! the run ([`bed`]), a namespace with no way out ([`namespace`]), processes in
+//! both ([`process`]), keys ([`certificates`]), containerd and Kubernetes
+//! ([`cluster`]), kept for the next test that needs one ([`site`]). What a test
+//! sends there is made by [`image`] and passes the [`relay`].
+
+pub mod bed;
+pub mod certificates;
+pub mod clock;
+pub mod cluster;
+pub mod components;
+pub mod image;
+pub mod namespace;
+pub mod process;
+pub mod relay;
+pub mod site;
+
+/// Tells the reader of a failed test where to look.
+#[expect(clippy::print_stderr, reason = "shown by libtest with the test that failed")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}
