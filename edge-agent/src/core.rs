@@ -7,6 +7,7 @@ pub mod api;
 pub mod effect;
 pub mod event;
 pub mod object;
+mod rows;
 pub mod state;
 pub mod status;
 pub mod time;
@@ -42,6 +43,8 @@ pub struct Start {
     pub version: String,
     /// Whether there is a hub to connect to; a site that only sees sticks has none.
     pub hub: bool,
+    /// The process has just begun; `false` where the core is loaded again after a failed commit.
+    pub process_start: bool,
 }
 
 /// Rows that no core can be loaded from.

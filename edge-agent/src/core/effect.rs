@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use airlift_bundles::ids::{RandomId, Sha256Digest};
+use airlift_bundles::ids::{Counter, RandomId, Sha256Digest};
 
 use super::api::ApiCall;
 use super::event::{ConnId, MediaId, OpId, RequestId};
@@ -32,8 +32,10 @@ pub enum Effect {
         conn: ConnId,
         /// Counts connections over the life of the database.
         conn_seq: u64,
-        /// The newest assignment that was accepted, or 0.
-        assignment_seq: u64,
+        /// The assignment in force.
+        assignment: Option<Counter>,
+        /// Version of the newest root.
+        root_version: u64,
     },
     /// Publish outbox rows in signed batches of at most 128 KiB (`outbox::seal_batch`): the receipts
     /// `from..=upto` of the chain, read from the store, and the status row where `status` is set.
@@ -136,6 +138,8 @@ pub enum WantedDocument {
     Root(u64),
     /// A release, by digest of its payload.
     Release(Sha256Digest),
+    /// An assignment that was too large to come by itself, by digest of its payload.
+    Assignment(Sha256Digest),
 }
 
 /// Signed sizes of a bundle.

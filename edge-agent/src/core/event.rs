@@ -5,7 +5,7 @@ use std::sync::Arc;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::document::status::NodeStatus;
-use airlift_bundles::ids::{AppName, Blake3Digest};
+use airlift_bundles::ids::{AppName, Blake3Digest, Sha256Digest};
 
 use super::api::{ApiError, ApiReply};
 use super::object::{Gvk, Health, ObjectRef, Plan, Uid};
@@ -37,6 +37,16 @@ pub enum Event {
         carrier: Carrier,
         /// The envelope.
         bytes: Vec<u8>,
+    },
+    /// The hub says which root is its newest; a hint.
+    RootHint {
+        /// Its version.
+        version: u64,
+    },
+    /// The hub names an assignment that is too large to come by itself; a hint.
+    AssignmentHint {
+        /// Digest of its payload.
+        sha256: Sha256Digest,
     },
     /// A media was found; its documents follow as [`Event::Document`].
     MediaIn {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::document::status::AppState;
-use airlift_bundles::ids::{AppName, Blake3Digest, FleetId, RandomId, Sha256Digest, SiteId, Timestamp};
+use airlift_bundles::ids::{
+    AppName, Blake3Digest, Counter, FleetId, RandomId, Sha256Digest, SiteId, Timestamp,
+};
 
 use super::object::{AppPolicy, Generation, GenerationId, ImageEntry, ObjectRef, ObjectTraits, Uid};
 use super::state::{GenerationVerdict, Purpose, Step};
@@ -25,6 +27,8 @@ pub enum Write {
     PutDocument(DocumentRow),
     /// A document that nothing names any more.
     DropDocument(Sha256Digest),
+    /// A release that was accepted under its number; never dropped, so that no other can take the number.
+    PutAccepted(AcceptedRow),
     /// A counter; counters are never dropped and never go down.
     PutCounter(CounterRow),
     /// The accepted assignment, or the one that waits for documents.
@@ -94,6 +98,8 @@ pub struct MetaRow {
     pub site: SiteId,
     /// This enrolment of the site.
     pub incarnation: u64,
+    /// Assignments at or below this are not for this enrolment.
+    pub minimum: Counter,
     /// Identity of this database towards the hub, random.
     pub outbox_epoch: RandomId,
     /// Number of the next outbox row.
@@ -138,6 +144,17 @@ pub struct DocumentRow {
     pub sha256: Sha256Digest,
     /// The whole envelope.
     pub envelope: Arc<[u8]>,
+}
+
+/// A release under its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedRow {
+    /// The app.
+    pub app: AppName,
+    /// Its number.
+    pub counter: Counter,
+    /// Digest of the release's payload.
+    pub release: Sha256Digest,
 }
 
 /// A counter that refuses older documents.
@@ -203,6 +220,8 @@ pub struct AppRow {
     pub current: Option<GenerationId>,
     /// The healthy generation before it.
     pub previous: Option<GenerationId>,
+    /// The generation that a rollback leaves; its receipt is owed.
+    pub failed: Option<GenerationId>,
     /// A person at the site holds it.
     pub held: bool,
     /// The retire delay that has passed, in milliseconds of uptime.
@@ -384,6 +403,8 @@ pub struct Rows {
     pub roots: BTreeMap<u64, RootRow>,
     /// All documents.
     pub documents: BTreeMap<Sha256Digest, DocumentRow>,
+    /// Releases by app and number.
+    pub accepted: BTreeMap<(AppName, Counter), Sha256Digest>,
     /// All counters.
     pub counters: BTreeMap<CounterKey, CounterRow>,
     /// Both assignments.
@@ -396,6 +417,8 @@ pub struct Rows {
     pub objects: BTreeMap<AppName, BTreeMap<ObjectRef, ObjectRow>>,
     /// All images, by generation and reference.
     pub images: BTreeMap<(GenerationId, String), ImageRow>,
+    /// Payload digests of the receipts that are here, by number; their envelopes stay in the store.
+    pub receipts: BTreeMap<u64, Sha256Digest>,
     /// The outbox by key.
     pub outbox: BTreeMap<String, OutboxRow>,
     /// Counted refusals.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use airlift_bundles::ids::Counter;
+
 use super::Boxed;
 use crate::core::effect::WantedDocument;
 use crate::core::event::ConnId;
@@ -34,8 +36,10 @@ pub enum Outgoing {
     Birth {
         /// Counts connections.
         conn_seq: u64,
-        /// The newest accepted assignment, or 0.
-        assignment_seq: u64,
+        /// The assignment in force.
+        assignment: Option<Counter>,
+        /// Version of the newest root.
+        root_version: u64,
     },
     /// `u/s`: one signed batch as it travels, at most 128 KiB.
     Batch(Arc<[u8]>),
