@@ -76,6 +76,7 @@ fn a_site_reaches_the_two_ports_of_its_hub_and_nothing_else() {
     let site = Site::borrow();
     let hub_bed = Bed::make("hub-of-nothing-else");
     let hub = Namespace::make(hub_bed.name());
+    hub.add_hub_address();
     let cable = site.namespace().connect(&hub, site.number());
     // On both of the hub's ports, and on one more of its namespace, something listens.
     let listen = "import socket, sys, time

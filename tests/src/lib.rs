@@ -5,13 +5,17 @@
 //! the run ([`bed`]), a namespace with no way out ([`namespace`]), processes in
 //! both ([`process`]), keys ([`certificates`]), containerd and Kubernetes
 //! ([`cluster`]), kept for the next test that needs one ([`site`]). What a test
-//! sends there is made by [`image`] and passes the [`relay`].
+//! sends there is made by [`image`] and [`app`], signed and published at a
+//! [`hub`], passes the [`relay`], and arrives at an [`agent`].
 
+pub mod agent;
+pub mod app;
 pub mod bed;
 pub mod certificates;
 pub mod clock;
 pub mod cluster;
 pub mod components;
+pub mod hub;
 pub mod image;
 pub mod namespace;
 pub mod process;

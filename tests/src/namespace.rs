@@ -40,6 +40,11 @@ impl Namespace {
         self.ip(&["route", "add", "default", "via", &gateway.to_string(), "dev", "up0"]);
     }
 
+    /// Gives a hub's namespace the address at which every site looks for its hub.
+    pub fn add_hub_address(&self) {
+        self.ip(&["address", "add", &format!("{HUB}/32"), "dev", "lo"]);
+    }
+
     /// Lays a cable from here, a site, to a hub's namespace: it reaches [`HUB`] and nothing else.
     #[must_use]
     pub fn connect(&self, hub: &Self, site: u8) -> Cable {

@@ -39,7 +39,7 @@ impl Relay {
     /// Opens both ports; they stay open as long as this process lives.
     ///
     /// # Panics
-    /// When the hub's namespace has no cable yet, and so no address to listen at.
+    /// When the hub's namespace does not have the hub's address.
     #[must_use]
     pub fn start(namespace: &Namespace) -> Self {
         let relay = Self { state: Arc::default() };

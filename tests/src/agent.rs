@@ -1,0 +1,134 @@
+//! The product's agent at a site of the bed, as a process that a test starts, asks and kills.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::clock::wait_until;
+use crate::components::product;
+use crate::process::Process;
+use crate::site::Site;
+
+/// An agent's files at a site, and its process while it runs.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    site: &'a Site,
+    dir: PathBuf,
+    process: Option<Process>,
+}
+
+impl<'a> Agent<'a> {
+    /// Writes the configuration of a new agent, which pins this root; it does not run yet.
+    ///
+    /// # Panics
+    /// When the site's directory is not writable.
+    #[must_use]
+    pub fn install(site: &'a Site, root_sha256: &str, hub: Option<Ipv4Addr>) -> Self {
+        let dir = site.bed().dir().join("agent");
+        if dir.exists() {
+            fs::remove_dir_all(&dir).expect("an earlier test's agent has ended");
+        }
+        fs::create_dir_all(dir.join("media")).expect("the site's directory is writable");
+        let d = dir.display();
+        let config = format!(
+            "state_dir = \"{d}/state\"
+control_socket = \"{d}/control.sock\"
+root_sha256 = \"{root_sha256}\"
+online = {}
+media_dirs = [\"{d}/media\"]
+[kubernetes]
+kubeconfig = \"{}\"
+[containerd]
+socket = \"{}\"
+",
+            hub.is_some(),
+            site.kubeconfig().display(),
+            site.containerd_socket().display()
+        );
+        fs::write(dir.join("agent.toml"), config).expect("the site's directory is writable");
+        Self { site, dir, process: None }
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it ends at once.
+    pub fn run(&mut self) {
+        let arguments = ["run".to_owned(), "--config".to_owned(), self.config()];
+        let log = [("AIRLIFT_LOG", "debug")];
+        let process = Process::start(
+            self.site.bed(),
+            self.site.namespace(),
+            "agent",
+            &product("airlift-agent"),
+            &arguments,
+            &log,
+        );
+        self.process = Some(process);
+        wait_until("the agent's control socket", Duration::from_secs(20), || {
+            self.process.as_mut().expect("started above").check_alive()?;
+            self.try_read(&["status"]).map(drop)
+        });
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Runs an `airlift-agent` command at the site, and gives whatever came of it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn try_command(&self, arguments: &[&str]) -> Output {
+        self.site
+            .namespace()
+            .command(&product("airlift-agent").display().to_string())
+            .args(arguments)
+            .args(["--config", &self.config()])
+            .current_dir(&self.dir)
+            .output()
+            .expect("nsenter is installed")
+    }
+
+    /// Runs an `airlift-agent` command, and gives what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let output = self.try_command(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "airlift-agent {}: {error}", arguments.join(" "));
+        String::from_utf8(output.stdout).expect("it prints UTF-8")
+    }
+
+    /// Runs an `airlift-agent` command with `-o json`, and reads what it printed.
+    ///
+    /// # Errors
+    /// What it said when it failed.
+    pub fn try_read(&self, arguments: &[&str]) -> Result<Value, String> {
+        let mut all = arguments.to_vec();
+        all.extend(["-o", "json"]);
+        let output = self.try_command(&all);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+    }
+
+    fn config(&self) -> String {
+        self.dir.join("agent.toml").display().to_string()
+    }
+}
