@@ -71,6 +71,10 @@ pub struct Get {
 pub struct Wanted {
     /// Which.
     pub item: WantedItem,
+    /// True: the site knows the item's piece list and listens on `b/…`, where the hub publishes raw pieces for all
+    /// who asked. False: the hub sends parts on the site's own `d/c`, and the site checks the item as a whole.
+    #[serde(default)]
+    pub pieces: bool,
     /// First piece or part that is wanted.
     #[serde(default)]
     pub from: u64,
