@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 pub mod api;
 pub mod cli;
+pub mod publish;
 
 /// Runs `airlift` with these arguments, the program's name first, to its exit code.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -1,0 +1,3 @@
+//! Publish: the ways by which what the hub decided reaches sites.
+
+pub mod endpoint;

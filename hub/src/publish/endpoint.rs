@@ -1,0 +1,264 @@
+//! The hub's built-in MQTT v5 server.
+//!
+//! Not a broker: sites write to the hub, the hub writes to sites, and nothing goes from site to site. A
+//! publish of a site is acknowledged after the hub's commit; a publish of the hub is stored before it is
+//! sent. `hub/DESIGN.md` says why each part is as it is.
+
+mod bucket;
+mod connection;
+mod frame;
+mod identity;
+mod ingest;
+mod limits;
+mod outbox;
+mod packet;
+mod property;
+mod publisher;
+mod reason;
+mod registry;
+mod reply;
+mod route;
+mod rows;
+mod session;
+pub mod store;
+mod topic;
+mod wire;
+
+pub use frame::Refusal;
+pub use identity::{Identify, PeerCertificate};
+pub use ingest::{Accepted, Ingest, Refused};
+pub use limits::Limits;
+pub use packet::Qos;
+pub use publisher::{Connected, Counts, Presence, PresenceEvents, PublishError, Publisher};
+pub use reason::Reason;
+pub use route::Fanout;
+pub use rows::{
+    InFlightRow, RetainedRow, Row, RowKey, RowWrite, Rows, SessionRow, Sessions, SessionsFailed,
+    SubscriptionRow,
+};
+pub use topic::{NotHubTopic, PrefixInvalid, Topic};
+
+#[cfg(test)]
+mod tests;
+
+use bucket::Bucket;
+use connection::Shared;
+use publisher::{Core, Counters};
+use registry::{DueWill, Registry};
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use topic::Topics;
+use tracing::{debug, error, warn};
+
+/// Wills that the ingest has at once, when a whole network of sites is lost.
+const WILLS_AT_ONCE: usize = 64;
+/// Time between two tries to commit rows, and after an accept that failed.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Says why the endpoint could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configured prefix cannot be one.
+    #[error(transparent)]
+    Prefix(#[from] PrefixInvalid),
+    /// The rows could not be loaded.
+    #[error(transparent)]
+    Load(#[from] SessionsFailed),
+}
+
+/// The endpoint, loaded from its rows; sites can be published to before it listens.
+pub struct Endpoint<I> {
+    shared: Arc<Shared<I>>,
+    wills: mpsc::UnboundedReceiver<DueWill>,
+    committer: JoinHandle<()>,
+}
+
+impl<I: Ingest> Endpoint<I> {
+    /// Loads sessions and retained messages; topics are `prefix/…`, in Airlift `airlift/v1/…`.
+    pub async fn open<S: Sessions>(
+        prefix: &str,
+        limits: Limits,
+        sessions: S,
+        ingest: I,
+    ) -> Result<Self, OpenError> {
+        let topics = Topics::new(prefix)?;
+        let limits = Arc::new(limits);
+        let rows = sessions.load().await?;
+        let now = Instant::now();
+        let registry = Registry::load(limits.clone(), topics, rows, now);
+        let (wills_sender, wills) = mpsc::unbounded_channel();
+        let core = Arc::new(Core::new(registry, now, wills_sender));
+        let committer = tokio::spawn(commit_rows(core.clone(), sessions));
+        Ok(Self { shared: Arc::new(Shared { core, ingest: Arc::new(ingest), limits }), wills, committer })
+    }
+
+    /// Returns the hub's handle.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        // A topic has at most 256 bytes, and 32 hold all else of a head.
+        let payload_bytes_max = self.shared.limits.packet_bytes_max.saturating_sub(256 + 32) as usize;
+        Publisher { core: self.shared.core.clone(), payload_bytes_max }
+    }
+
+    /// Serves sites on `listener` until `shutdown` resolves; then tells them, and leaves when they are
+    /// gone, or the grace is over, and the last rows are committed.
+    ///
+    /// `tls` must ask for client certificates and refuse those that the hub's site CA did not issue.
+    pub async fn serve<D: Identify>(
+        mut self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        identify: D,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let limits = self.shared.limits.clone();
+        let acceptor = TlsAcceptor::from(tls);
+        let identify = Arc::new(identify);
+        let places = Arc::new(Semaphore::new(limits.connections_max));
+        let mut bucket = Bucket::new(Instant::now(), limits.connects_per_s, limits.connects_burst);
+        let mut connections = JoinSet::new();
+        let mut wills = JoinSet::new();
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut accept_at = Instant::now();
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                accepted = accept(&listener, accept_at), if places.available_permits() > 0 => {
+                    let now = Instant::now();
+                    accept_at = now + bucket.take(now, 1);
+                    let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                    let (shared, acceptor, identify) =
+                        (self.shared.clone(), acceptor.clone(), identify.clone());
+                    connections.spawn(async move {
+                        welcome(shared, acceptor, identify, accepted).await;
+                        drop(place);
+                    });
+                }
+                Some(due) = self.wills.recv(), if wills.len() < WILLS_AT_ONCE => {
+                    wills.spawn(hand_over(self.shared.clone(), due));
+                }
+                Some(_) = wills.join_next(), if !wills.is_empty() => {}
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                _ = second.tick() => self.expire(),
+            }
+        }
+        drop(listener);
+        self.stop(connections, wills).await;
+    }
+
+    fn expire(&self) {
+        let now = Instant::now();
+        for due in self.shared.core.with(|registry| registry.expire(now)) {
+            self.shared.core.fire(Some(due));
+        }
+    }
+
+    async fn stop(self, mut connections: JoinSet<()>, mut wills: JoinSet<()>) {
+        let Self { shared, committer, .. } = self;
+        shared.core.with(|registry| registry.close(None, Reason::SHUTTING_DOWN));
+        let gone = timeout(shared.limits.shutdown_grace, async {
+            while connections.join_next().await.is_some() {}
+            while wills.join_next().await.is_some() {}
+        });
+        if gone.await.is_err() {
+            warn!(connections = connections.len(), "connections were cut at the end of the grace");
+            connections.shutdown().await;
+        }
+        shared.core.stop_commits();
+        if let Err(failure) = committer.await {
+            error!(%failure, "the endpoint's rows were not committed at the end");
+        }
+    }
+}
+
+/// Accepts the next connection, not before `at`: beyond the rate, peers wait in the listen queue.
+async fn accept(listener: &TcpListener, at: Instant) -> TcpStream {
+    tokio::time::sleep_until(at).await;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(failure) => {
+                // Out of descriptors or memory, or a peer that left at once: others end, so wait.
+                warn!(%failure, "a connection could not be accepted");
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Shakes hands, asks who it is, and serves the connection.
+async fn welcome<I: Ingest, D: Identify>(
+    shared: Arc<Shared<I>>,
+    acceptor: TlsAcceptor,
+    identify: Arc<D>,
+    stream: TcpStream,
+) {
+    let connect_by = Instant::now() + shared.limits.handshake;
+    let turned_away = || Counters::add(&shared.core.counters.turned_away);
+    // Without it small answers wait for the peer's delayed acknowledgement; it is no error to lack it.
+    drop(stream.set_nodelay(true));
+    let stream = match timeout_at(connect_by, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(failure)) => {
+            debug!(%failure, "tls handshake failed");
+            return turned_away();
+        }
+        Err(_) => return turned_away(),
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let Some(site) = certificate.and_then(|der| identity::identify(&*identify, der)) else {
+        debug!("a certificate of nobody known");
+        return turned_away();
+    };
+    connection::serve(shared, stream, site, connect_by).await;
+}
+
+/// Hands a due will to the ingest. It is a hint, so one that is refused is not kept.
+async fn hand_over<I: Ingest>(shared: Arc<Shared<I>>, due: DueWill) {
+    let DueWill { client, will } = due;
+    let upward = shared.core.with(|registry| registry.topics.upward(&client, &will.topic));
+    let Some(topic) = upward else { return };
+    if let Err(refused) = shared.ingest.publish(&client, topic, will.payload).await {
+        warn!(site = %client, %refused, "the will of a site was refused");
+    }
+    shared.core.tell(Presence::Will { site: client });
+}
+
+/// Commits changed rows, batch after batch, until told to stop and nothing is left.
+///
+/// While one batch commits, the next gathers: one row is written once, however often it changed. A batch
+/// that fails is tried again, and what waits for it is not sent.
+async fn commit_rows<S: Sessions>(core: Arc<Core>, sessions: S) {
+    while commit_next(&core, &sessions).await.is_continue() {}
+    core.committed.send_modify(|committed| committed.stopped = true);
+}
+
+async fn commit_next<S: Sessions>(core: &Core, sessions: &S) -> ControlFlow<()> {
+    let stopping = core.is_stopping();
+    let Some((batch, writes)) = core.with(Registry::take_batch) else {
+        if stopping {
+            return ControlFlow::Break(());
+        }
+        core.rows_changed.notified().await;
+        return ControlFlow::Continue(());
+    };
+    while let Err(failure) = sessions.commit(writes.clone()).await {
+        error!(%failure, "the endpoint's rows were not committed");
+        if core.is_stopping() {
+            return ControlFlow::Break(());
+        }
+        sleep(RETRY).await;
+    }
+    core.with(|registry| registry.commit(batch));
+    core.committed.send_modify(|committed| committed.upto = batch);
+    ControlFlow::Continue(())
+}
