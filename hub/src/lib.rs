@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 pub mod api;
 pub mod cli;
+pub mod clock;
+pub mod keyfile;
 pub mod publish;
 
 /// Runs `airlift` with these arguments, the program's name first, to its exit code.

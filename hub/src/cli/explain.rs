@@ -1,0 +1,40 @@
+//! `airlift explain` and `airlift completion`: help that needs nothing but the binary.
+
+use airlift_bundles::code::Code;
+use clap::Args;
+use serde_json::json;
+
+use super::failure::{Failure, Kind};
+use super::output::{Format, OutputArgs, Table, line, print_json};
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The code, such as AL0202; without one, all codes are listed
+    code: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn explain(arguments: &Explain) -> Result<(), Failure> {
+    let shape = |code: Code| json!({ "code": code, "title": code.title(), "cause": code.cause(), "next": code.next_step() });
+    let Some(id) = &arguments.code else {
+        let mut table = Table::new("CodeList", &["CODE", "MEANING"], &["NEXT"]);
+        for &code in Code::ALL {
+            let cells = vec![code.to_string(), code.title().into(), code.next_step().into()];
+            table.row(&shape(code), code, cells);
+        }
+        return Ok(table.print(arguments.output.format)?);
+    };
+    let Some(code) = Code::find(id) else {
+        let failure = Failure::new(Kind::NotFound, format!("{id:?} is no code of this version"));
+        return Err(failure.next("`airlift explain` lists all codes."));
+    };
+    match arguments.output.format {
+        Format::Json => print_json("Code", &shape(code))?,
+        Format::Name => line(code.id())?,
+        Format::Table | Format::Wide => {
+            line(format!("{code}  {}\n\n{}\n\nNext: {}", code.title(), code.cause(), code.next_step()))?;
+        }
+    }
+    Ok(())
+}
