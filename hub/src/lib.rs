@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod db;
 pub mod keyfile;
 pub mod publish;
 

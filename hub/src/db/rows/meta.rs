@@ -1,0 +1,29 @@
+//! What there is one of: the fleet, the hub's life, whether it must be reconciled.
+
+use airlift_bundles::ids::{FleetId, RandomId};
+use rusqlite::{Connection, Result};
+
+use super::{execute, first, one, parsed};
+
+fn put(connection: &Connection, key: &str, value: &str) -> Result<()> {
+    execute(connection, "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", [key, value]).map(drop)
+}
+
+/// Stores who this hub is.
+pub fn put_identity(connection: &Connection, fleet: &FleetId, incarnation: &RandomId) -> Result<()> {
+    put(connection, "fleet_id", fleet.as_str())?;
+    put(connection, "hub_incarnation", incarnation.as_str())
+}
+
+/// Who this hub is; `None` before it was initialised.
+pub fn identity(connection: &Connection) -> Result<Option<(FleetId, RandomId)>> {
+    let value = |key: &str| "SELECT value FROM meta WHERE key = '".to_owned() + key + "'";
+    let fleet = one(connection, &value("fleet_id"), [], |row| parsed(row, 0))?;
+    let incarnation = one(connection, &value("hub_incarnation"), [], |row| parsed(row, 0))?;
+    Ok(fleet.zip(incarnation))
+}
+
+/// Whether sites returned newer assignments than this hub signed.
+pub fn must_reconcile(connection: &Connection) -> Result<bool> {
+    Ok(first::<bool>(connection, "SELECT 1 FROM returned LIMIT 1", [])?.is_some())
+}
