@@ -31,12 +31,11 @@ CREATE TABLE release (
     UNIQUE (app, epoch, seq)
 ) STRICT, WITHOUT ROWID;
 
--- What a release's bundle consists of. A blob with a piece list travels in pieces, any other whole.
+-- What a release's bundle consists of, in the order in which a site wants it.
 CREATE TABLE release_blob (
     release TEXT NOT NULL REFERENCES release (sha256),
     sha256  TEXT NOT NULL,
     size    INTEGER NOT NULL,
-    pieced  INTEGER NOT NULL CHECK (pieced IN (0, 1)),
     place   INTEGER NOT NULL,
     PRIMARY KEY (release, sha256)
 ) STRICT, WITHOUT ROWID;

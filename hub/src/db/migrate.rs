@@ -8,7 +8,8 @@ use rusqlite::{Connection, backup::Backup};
 const APPLICATION_ID: i32 = 0x4149_5201;
 
 /// Each file once, in order; its place is its version.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_hub.sql"), include_str!("../../migrations/0002_endpoint.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../migrations/0001_hub.sql"), include_str!("../../migrations/0002_endpoint.sql")];
 
 /// The version that this program's database has.
 pub const SCHEMA_VERSION: usize = MIGRATIONS.len();

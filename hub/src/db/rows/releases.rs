@@ -31,8 +31,6 @@ pub struct ReleaseBlob {
     pub sha256: Sha256Digest,
     /// Its size.
     pub size: u64,
-    /// Whether it has a piece list.
-    pub pieced: bool,
 }
 
 const COLUMNS: &str = "sha256, app, epoch, seq, version, bundle, envelope, published_at";
@@ -65,9 +63,9 @@ pub fn add(connection: &Connection, release: &ReleaseRow, blobs: &[ReleaseBlob])
     ];
     execute(connection, &sql, parameters)?;
     for (place, blob) in blobs.iter().enumerate() {
-        let sql = "INSERT OR IGNORE INTO release_blob (release, sha256, size, pieced, place)
-                   VALUES (?1, ?2, ?3, ?4, ?5)";
-        execute(connection, sql, params![sha256, blob.sha256.to_string(), blob.size, blob.pieced, place])?;
+        let sql = "INSERT OR IGNORE INTO release_blob (release, sha256, size, place)
+                   VALUES (?1, ?2, ?3, ?4)";
+        execute(connection, sql, params![sha256, blob.sha256.to_string(), blob.size, place])?;
     }
     Ok(())
 }
@@ -129,9 +127,9 @@ pub fn count_sites(connection: &Connection, sha256: &Sha256Digest) -> Result<u64
 
 /// The blobs of a release, in the order in which a site wants them.
 pub fn blobs(connection: &Connection, sha256: &Sha256Digest) -> Result<Vec<ReleaseBlob>> {
-    let sql = "SELECT sha256, size, pieced FROM release_blob WHERE release = ?1 ORDER BY place";
+    let sql = "SELECT sha256, size FROM release_blob WHERE release = ?1 ORDER BY place";
     all(connection, sql, [sha256.to_string()], |row| {
-        Ok(ReleaseBlob { sha256: parsed(row, 0)?, size: row.get(1)?, pieced: row.get(2)? })
+        Ok(ReleaseBlob { sha256: parsed(row, 0)?, size: row.get(1)? })
     })
 }
 
@@ -141,10 +139,10 @@ pub fn blob_for_site(
     site: &str,
     sha256: &Sha256Digest,
 ) -> Result<Option<ReleaseBlob>> {
-    let sql = "SELECT b.size, b.pieced FROM release_blob b JOIN desired d ON d.release = b.release
+    let sql = "SELECT b.size FROM release_blob b JOIN desired d ON d.release = b.release
                WHERE b.sha256 = ?2 AND d.site = ?1 LIMIT 1";
     one(connection, sql, [site, &sha256.to_string()], |row| {
-        Ok(ReleaseBlob { sha256: *sha256, size: row.get(0)?, pieced: row.get(1)? })
+        Ok(ReleaseBlob { sha256: *sha256, size: row.get(0)? })
     })
 }
 
