@@ -1,0 +1,468 @@
+//! Applying: look at what is there, then send what differs, wave by wave, as fast as the API server likes.
+//!
+//! The same machinery puts drift right at rest; only the scope differs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use airlift_bundles::code::Code;
+use airlift_bundles::document::receipt::Evidence;
+use airlift_bundles::ids::AppName;
+
+use super::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied, Found};
+use super::event::{Failure, FailureClass, OpId};
+use super::live::{Deed, Op};
+use super::object::{Gvk, ObjectRef, Uid, Verdict};
+use super::state::{Purpose, Step as AppStep};
+use super::write::{AppliedRow, ObjectRow};
+use super::{Core, Effect, Turn, Write};
+
+/// First pause before one object is tried again; doubled each time.
+const OBJECT_PAUSE_MS: u64 = 250;
+/// The longest pause of one object while a generation is applied.
+const OBJECT_PAUSE_MS_MAX: u64 = 10_000;
+/// The longest pause of one object that somebody keeps changing at rest.
+const REPAIR_PAUSE_MS_MAX: u64 = 300_000;
+/// Gates (CRDs) are read again after this.
+pub(super) const GATE_POLL_MS: u64 = 500;
+
+/// What to do about one object.
+enum Need {
+    Nothing,
+    Send,
+    /// It is going; look again later.
+    Await,
+    /// Somebody else's.
+    Foreign(Option<String>),
+}
+
+/// Compares what the plan wants, what was applied and what was found.
+fn need(row: &ObjectRow, found: Option<&Found>) -> Need {
+    let Some(wanted) = row.wanted else { return Need::Nothing };
+    let Some(found) = found else {
+        let ran = row.applied.as_ref().is_some_and(|applied| applied.sha256 == wanted.sha256);
+        return if row.traits.once && ran { Need::Nothing } else { Need::Send };
+    };
+    let known = row.applied.as_ref().filter(|applied| applied.uid == found.uid);
+    if let Some(owner) = &found.other_owner {
+        return Need::Foreign(Some(owner.clone()));
+    }
+    if known.is_none() && found.fields_hash.is_none() && !row.traits.adopt {
+        return Need::Foreign(None);
+    }
+    if found.terminating {
+        return Need::Await;
+    }
+    match known {
+        Some(applied)
+            if applied.sha256 == wanted.sha256 && found.fields_hash == Some(applied.fields_hash) =>
+        {
+            Need::Nothing
+        }
+        _ => Need::Send,
+    }
+}
+
+fn foreign(object: &ObjectRef, owner: Option<String>) -> Failure {
+    match owner {
+        None => Failure::app(
+            Code::ObjectNotOurs,
+            format!("{object} exists and was not made by this app; nothing of it was changed"),
+        ),
+        Some(owner) => Failure::app(Code::OtherOwner, format!("{object} belongs to {owner}")),
+    }
+}
+
+impl Core {
+    /// The kinds of an app's planned objects.
+    pub(super) fn kinds_of(&self, app: &AppName) -> BTreeSet<Arc<Gvk>> {
+        let rows = self.rows.objects.get(app).into_iter().flat_map(BTreeMap::values);
+        rows.filter(|row| row.wanted.is_some()).map(|row| row.object.gvk.clone()).collect()
+    }
+
+    /// Lists the kinds of the plan in the making; answers whether all are listed.
+    pub(super) fn survey_plan(&mut self, t: &mut Turn, app: &AppName) -> bool {
+        let Some(plan) = &self.live.app(app).plan else { return false };
+        let objects: Vec<ObjectRef> = plan.objects.iter().map(|entry| entry.object.clone()).collect();
+        self.survey(t, app, objects)
+    }
+
+    fn survey(&mut self, t: &mut Turn, app: &AppName, objects: Vec<ObjectRef>) -> bool {
+        if !self.live.api_up {
+            return false;
+        }
+        let mut by_kind: BTreeMap<Arc<Gvk>, BTreeSet<ObjectRef>> = BTreeMap::new();
+        for object in objects {
+            if !self.live.app(app).surveyed.contains(&object.gvk) {
+                by_kind.entry(object.gvk.clone()).or_default().insert(object);
+            }
+        }
+        let done = by_kind.is_empty();
+        for (gvk, only) in by_kind {
+            if !self.live.doing(app, |deed| matches!(deed, Deed::List(asked) if *asked == gvk)) {
+                self.live.app(app).found.retain(|object, _| object.gvk != gvk);
+                let op = self.live.begin_op(t.now, app, Deed::List(gvk.clone()));
+                let call = ApiCall::List { app: app.clone(), gvk, only: Arc::new(only) };
+                t.effect(Effect::Api { op, call });
+            }
+        }
+        done
+    }
+
+    /// Why the plan in the making may not be applied here: somebody else's objects or image names.
+    pub(super) fn plan_refusal(&self, app: &AppName) -> Option<Failure> {
+        let live = self.live.apps.get(app)?;
+        let plan = live.plan.as_ref()?;
+        let mine = self.rows.objects.get(app);
+        for entry in &plan.objects {
+            let other = self
+                .rows
+                .objects
+                .iter()
+                .find(|(other, rows)| *other != app && rows.contains_key(&entry.object));
+            if let Some((other, _)) = other {
+                return Some(foreign(&entry.object, Some(format!("app {other}"))));
+            }
+            let row = ObjectRow {
+                app: app.clone(),
+                object: entry.object.clone(),
+                applied: mine.and_then(|rows| rows.get(&entry.object)).and_then(|row| row.applied.clone()),
+                wanted: Some(super::write::WantedRow { index: entry.index, sha256: entry.sha256 }),
+                wave: entry.wave,
+                traits: entry.traits,
+            };
+            if let Need::Foreign(owner) = need(&row, live.found.get(&entry.object)) {
+                return Some(foreign(&entry.object, owner));
+            }
+        }
+        let taken = self.rows.images.values().find(|row| {
+            let other =
+                self.rows.generations.get(&row.generation).is_some_and(|held| held.generation.app != *app);
+            let moves = plan
+                .images
+                .iter()
+                .any(|image| image.reference == row.image.reference && image.digest != row.image.digest);
+            other && moves
+        })?;
+        let reason = format!("image name {} stands for other content in another app", taken.image.reference);
+        Some(Failure::app(Code::ImageNameTaken, reason))
+    }
+
+    pub(super) fn drive_apply(&mut self, t: &mut Turn, app: &AppName) {
+        let mut kinds = BTreeSet::new();
+        if self.live.app(app).todo.is_none() {
+            let Some(row) = self.rows.apps.get(app) else { return };
+            if row.planned != row.working || self.plan_rows_lost(app) {
+                self.change_app(t, app, |row| row.planned = None);
+                self.enter(t, app, AppStep::Prepare);
+                return;
+            }
+            kinds = self.kinds_of(app);
+        }
+        match self.reconcile(t, app, &kinds) {
+            Err(failure) => self.fail(t, app, failure),
+            Ok(true) => {
+                self.live.app(app).todo = None;
+                self.enter(t, app, AppStep::Settle);
+            }
+            Ok(false) => self.check_apply_time(t, app),
+        }
+    }
+
+    /// Fewer rows than the plan had objects: the inventory was lost, and the plan must be made anew.
+    pub(super) fn plan_rows_lost(&self, app: &AppName) -> bool {
+        let Some(id) = self.rows.apps.get(app).and_then(|row| row.planned) else { return false };
+        let prepared = self.rows.generations.get(&id).and_then(|row| row.prepared);
+        let rows = self.rows.objects.get(app).into_iter().flat_map(BTreeMap::values);
+        let wanted = rows.filter(|row| row.wanted.is_some()).count();
+        prepared.is_none_or(|prepared| wanted < prepared.objects as usize)
+    }
+
+    /// Brings the objects of some kinds to what the plan wants; answers whether all are.
+    pub(super) fn reconcile(
+        &mut self,
+        t: &mut Turn,
+        app: &AppName,
+        kinds: &BTreeSet<Arc<Gvk>>,
+    ) -> Result<bool, Failure> {
+        if !self.live.api_up {
+            return Ok(false);
+        }
+        if self.live.app(app).todo.is_none() {
+            let rows = self.rows.objects.get(app).into_iter().flat_map(BTreeMap::values);
+            let objects = rows
+                .filter(|row| row.wanted.is_some() && kinds.contains(&row.object.gvk))
+                .map(|row| row.object.clone())
+                .collect();
+            if !self.survey(t, app, objects) {
+                return Ok(false);
+            }
+            self.make_todo(t, app, kinds)?;
+        }
+        Ok(self.pump(t, app))
+    }
+
+    /// Notes what is to be sent, by wave.
+    fn make_todo(&mut self, t: &Turn, app: &AppName, kinds: &BTreeSet<Arc<Gvk>>) -> Result<(), Failure> {
+        let flying: BTreeSet<ObjectRef> = self
+            .live
+            .ops_of(app)
+            .filter_map(|(_, op)| match &op.deed {
+                Deed::Apply { object, .. } => Some(object.clone()),
+                _ => None,
+            })
+            .collect();
+        let Some(live) = self.live.apps.get_mut(app) else { return Ok(()) };
+        let mut todo: BTreeMap<u32, Vec<ObjectRef>> = BTreeMap::new();
+        for row in self.rows.objects.get(app).into_iter().flat_map(BTreeMap::values) {
+            if !kinds.contains(&row.object.gvk) || flying.contains(&row.object) {
+                continue;
+            }
+            match need(row, live.found.get(&row.object)) {
+                Need::Nothing => {}
+                Need::Send => todo.entry(row.wave).or_default().push(row.object.clone()),
+                Need::Await => {
+                    live.surveyed.remove(&row.object.gvk);
+                    live.retry_at = Some(t.now.mono_ms + 1000);
+                }
+                Need::Foreign(owner) => return Err(foreign(&row.object, owner)),
+            }
+        }
+        let gates = self.rows.objects.get(app).into_iter().flat_map(BTreeMap::values);
+        live.gates = gates
+            .filter(|row| row.traits.gate && row.wanted.is_some())
+            .map(|row| (row.wave, row.object.clone()))
+            .collect();
+        let awaits = live.retry_at.is_some();
+        live.todo = (!awaits).then_some(todo);
+        Ok(())
+    }
+
+    /// Sends what the window allows of the lowest wave; answers whether everything is done.
+    fn pump(&mut self, t: &mut Turn, app: &AppName) -> bool {
+        loop {
+            let flying =
+                self.live.ops_of(app).filter(|(_, op)| matches!(op.deed, Deed::Apply { .. })).count();
+            let live = self.live.app(app);
+            let window = live.window.size;
+            let Some(todo) = &mut live.todo else { return false };
+            todo.retain(|_, objects| !objects.is_empty());
+            let Some(wave) = todo.keys().next().copied() else {
+                return flying == 0 && self.gates_open(t, app, u32::MAX);
+            };
+            let flying_below = self.live.ops_of(app).any(|(_, op)| match &op.deed {
+                Deed::Apply { object, .. } => self.wave_of(app, object).is_some_and(|below| below < wave),
+                _ => false,
+            });
+            if flying >= window || flying_below || !self.gates_open(t, app, wave) {
+                return false;
+            }
+            let now_ms = t.now.mono_ms;
+            let live = self.live.app(app);
+            let Some(objects) = live.todo.as_mut().and_then(|todo| todo.get_mut(&wave)) else { return false };
+            let due = |object: &ObjectRef| live.pauses.get(object).is_none_or(|(_, at)| *at <= now_ms);
+            let Some(at) = objects.iter().rposition(due) else { return false };
+            let object = objects.remove(at);
+            self.send(t, app, object);
+        }
+    }
+
+    fn wave_of(&self, app: &AppName, object: &ObjectRef) -> Option<u32> {
+        Some(self.rows.objects.get(app)?.get(object)?.wave)
+    }
+
+    fn send(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef) {
+        let planned = self.rows.apps.get(app).and_then(|row| row.planned);
+        let Some(generation) = self.generation(planned) else { return };
+        let wanted = self.rows.objects.get(app).and_then(|rows| rows.get(&object)).and_then(|row| row.wanted);
+        let Some(wanted) = wanted else { return };
+        let uid: Option<Uid> = self.live.app(app).found.get(&object).map(|found| found.uid.clone());
+        let deed = Deed::Apply { object: object.clone(), generation: generation.id, sha256: wanted.sha256 };
+        let op = self.live.begin_op(t.now, app, deed);
+        let call = ApiCall::Apply { generation, index: wanted.index, object, uid, dry_run: false };
+        t.effect(Effect::Api { op, call });
+    }
+
+    /// Whether every gate below a wave is healthy; asks where it is not known.
+    fn gates_open(&mut self, t: &mut Turn, app: &AppName, wave: u32) -> bool {
+        let gates = &self.live.app(app).gates;
+        let gates: Vec<ObjectRef> =
+            gates.iter().filter(|(below, _)| *below < wave).map(|(_, object)| object.clone()).collect();
+        let mut open = true;
+        for gate in gates {
+            let reading = self.live.app(app).health.get(&gate);
+            if reading.is_some_and(|reading| reading.health.verdict == Verdict::Current) {
+                continue;
+            }
+            open = false;
+            if reading.is_none_or(|reading| reading.at_ms + GATE_POLL_MS <= t.now.mono_ms) {
+                self.read_health(t, app, gate);
+            }
+        }
+        open
+    }
+
+    /// Takes a reply of the API server: what it did is recorded even where nobody waits for it any more.
+    pub(super) fn on_api(&mut self, t: &mut Turn, op: OpId, reply: Result<ApiReply, ApiError>) {
+        let Some(Op { app, deed, work, since_ms }) = self.live.ops.remove(&op) else { return };
+        let live = self.live.app(&app);
+        let present = work == live.work;
+        if reply.is_ok() {
+            live.window.replied(t.now.mono_ms.saturating_sub(since_ms));
+        }
+        match (deed, reply) {
+            (Deed::List(gvk), Ok(ApiReply::Listed(found))) if present => {
+                live.found.extend(found.into_iter().map(|found| (found.object.clone(), found)));
+                live.surveyed.insert(gvk);
+            }
+            (Deed::List(gvk), Err(error))
+                if present && matches!(error.class, ApiErrorClass::KindUnknown | ApiErrorClass::NotFound) =>
+            {
+                live.surveyed.insert(gvk);
+            }
+            (Deed::List(_), Err(error)) if present => {
+                let failure = unavailable(&error);
+                self.pause(t, &app, &failure);
+            }
+            (Deed::Apply { object, generation, sha256 }, Ok(ApiReply::Applied(applied))) => {
+                live.pauses.remove(&object);
+                live.sent += 1;
+                self.record_applied(t, &app, &object, &applied, (generation, sha256));
+            }
+            (Deed::Apply { object, .. }, Err(error)) if present => {
+                self.on_apply_error(t, &app, object, error)
+            }
+            (Deed::Delete(object), Ok(_)) => self.record_deleted(t, &app, object),
+            (Deed::Delete(object), Err(error)) => match error.class {
+                ApiErrorClass::NotFound | ApiErrorClass::Conflict | ApiErrorClass::KindUnknown => {
+                    self.record_deleted(t, &app, object);
+                }
+                _ => self.pause(t, &app, &unavailable(&error)),
+            },
+            _ => {}
+        }
+    }
+
+    fn record_applied(
+        &mut self,
+        t: &mut Turn,
+        app: &AppName,
+        object: &ObjectRef,
+        applied: &Applied,
+        (generation, sha256): (super::object::GenerationId, airlift_bundles::ids::Sha256Digest),
+    ) {
+        let found = Found {
+            object: object.clone(),
+            uid: applied.uid.clone(),
+            fields_hash: Some(applied.fields_hash),
+            other_owner: None,
+            terminating: false,
+        };
+        let live = self.live.app(app);
+        live.found.insert(object.clone(), found);
+        live.repaired.insert(object.clone());
+        let Some(row) = self.rows.objects.get(app).and_then(|rows| rows.get(object)) else { return };
+        let mut row = row.clone();
+        let (uid, fields_hash) = (applied.uid.clone(), applied.fields_hash);
+        row.applied = Some(AppliedRow { uid, sha256, fields_hash, generation });
+        self.write(t, Write::PutObject(row));
+    }
+
+    fn on_apply_error(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef, error: ApiError) {
+        let resting = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Rest);
+        let wave = self.wave_of(app, &object).unwrap_or(0);
+        let live = self.live.app(app);
+        let tries = live.pauses.get(&object).map_or(0, |(tries, _)| *tries);
+        let longest = if resting { REPAIR_PAUSE_MS_MAX } else { OBJECT_PAUSE_MS_MAX };
+        let mut pause_ms = (OBJECT_PAUSE_MS << tries.min(16)).min(longest);
+        match error.class {
+            ApiErrorClass::Throttled { retry_after_ms } => {
+                live.window.halve();
+                pause_ms = pause_ms.max(retry_after_ms.min(60_000));
+            }
+            ApiErrorClass::Unavailable => live.window.halve(),
+            ApiErrorClass::Conflict => {
+                // Another object bears the name now: whose it is must be seen before anything is sent.
+                live.found.remove(&object);
+                live.surveyed.remove(&object.gvk);
+                live.todo = None;
+            }
+            ApiErrorClass::Final if !resting => {
+                let failure = refused(&object, &error);
+                self.fail(t, app, failure);
+                return;
+            }
+            ApiErrorClass::Final => pause_ms = REPAIR_PAUSE_MS_MAX,
+            ApiErrorClass::Retryable | ApiErrorClass::NotFound | ApiErrorClass::KindUnknown => {}
+        }
+        let live = self.live.app(app);
+        live.pauses.insert(object.clone(), (tries + 1, t.now.mono_ms + pause_ms));
+        let stopped = matches!(error.class, ApiErrorClass::Throttled { .. } | ApiErrorClass::Unavailable);
+        live.refused = (!stopped).then(|| (object.clone(), error.clone()));
+        if let Some(todo) = &mut live.todo {
+            todo.entry(wave).or_default().insert(0, object.clone());
+        }
+        let reason = format!("{object}: {}", error.message);
+        self.change_app(t, app, |row| row.reason = reason);
+    }
+
+    /// Objects that are refused again and again use up the settle clock.
+    fn check_apply_time(&mut self, t: &mut Turn, app: &AppName) {
+        let Some((object, error)) = self.live.app(app).refused.clone() else { return };
+        if self.settle_ms(app) >= self.policy(app).timeout_ms {
+            let failure = refused(&object, &error);
+            self.fail(t, app, failure);
+        }
+    }
+
+    pub(super) fn on_api_state(&mut self, t: &mut Turn, up: bool, cluster: Option<Uid>) {
+        self.live.status_dirty |= self.live.api_up != up;
+        self.live.api_up = up;
+        let Some(cluster) = cluster else { return };
+        let before = self.meta.cluster.clone();
+        if before.as_ref() == Some(&cluster) {
+            return;
+        }
+        self.change_meta(t, |meta| meta.cluster = Some(cluster));
+        if before.is_some() {
+            self.on_rebuilt_cluster(t);
+        }
+    }
+
+    /// Another cluster stands where ours stood: forget identities, prune nothing, apply all.
+    fn on_rebuilt_cluster(&mut self, t: &mut Turn) {
+        for app in self.app_names() {
+            for (object, row) in self.rows.objects.get(&app).cloned().unwrap_or_default() {
+                if row.wanted.is_none() {
+                    self.write(t, Write::DropObject(app.clone(), object));
+                } else if row.applied.is_some() {
+                    self.write(t, Write::PutObject(ObjectRow { applied: None, ..row }));
+                }
+            }
+            let Some(row) = self.rows.apps.get(&app) else { continue };
+            match (row.step, row.current) {
+                (AppStep::Rest, Some(current)) => self.begin(t, &app, current, Purpose::Repair),
+                (AppStep::Prepare | AppStep::Import | AppStep::Apply | AppStep::Settle, _) => {
+                    self.abandon(t, &app);
+                    self.enter(t, &app, AppStep::Fetch);
+                }
+                _ => self.abandon(t, &app),
+            }
+        }
+    }
+}
+
+fn refused(object: &ObjectRef, error: &ApiError) -> Failure {
+    let seen = Evidence {
+        object: object.to_string(),
+        reason: format!("HTTP {}", error.status),
+        message: error.message.clone(),
+    };
+    let reason = format!("the API server refused {object}: {}", error.message);
+    Failure { evidence: vec![seen], ..Failure::app(Code::ApplyRefused, reason) }
+}
+
+fn unavailable(error: &ApiError) -> Failure {
+    let reason = format!("the API server did not do it: {}", error.message);
+    Failure { class: FailureClass::Environment, ..Failure::app(Code::ClusterUnavailable, reason) }
+}

@@ -1,0 +1,215 @@
+//! At rest: what watches tell, and putting right what others changed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use airlift_bundles::document::receipt::{Counts, Evidence, Outcome};
+use airlift_bundles::document::status::AppState;
+use airlift_bundles::ids::{AppName, Blake3Digest};
+use airlift_bundles::limits::Limits;
+
+use super::live::Deed;
+use super::object::{GenerationId, Gvk, ObjectRef, Uid};
+use super::outbox::Told;
+use super::state::{Purpose, Step as AppStep};
+use super::{Core, Effect, Turn};
+
+/// Repairs of one app are told in one receipt per this time.
+const REPAIRED_MS: u64 = 60_000;
+/// Objects that a repair's receipt names.
+const REPAIRED_NAMES: usize = 20;
+
+impl Core {
+    /// Keeps an app at rest right: its plan, its images, its objects, and then what it no longer holds.
+    pub(super) fn upkeep(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(row) = self.rows.apps.get(app) else { return };
+        if row.current.is_none() || row.planned != row.current {
+            return;
+        }
+        let current = row.current;
+        if self.live.app(app).import_due {
+            self.upkeep_images(t, app, current);
+        }
+        if !self.live.api_up || self.live.app(app).drifted.is_empty() && !self.live.app(app).prune_due {
+            self.receipt_repaired(t, app);
+            return;
+        }
+        if self.plan_rows_lost(app)
+            && let Some(current) = current
+        {
+            self.begin(t, app, current, Purpose::Repair);
+            return;
+        }
+        let drifted = self.live.app(app).drifted.clone();
+        if !drifted.is_empty() {
+            match self.reconcile(t, app, &drifted) {
+                Ok(true) => self.end_reconcile(app),
+                Ok(false) => return,
+                Err(failure) => {
+                    // Somebody else's object bears our name: never adopted, shown, and looked at again.
+                    self.live.app(app).todo = None;
+                    self.live.app(app).surveyed.clear();
+                    self.pause(t, app, &failure);
+                    return;
+                }
+            }
+        }
+        self.receipt_repaired(t, app);
+        if self.live.app(app).prune_due {
+            self.prune(t, app);
+        }
+    }
+
+    /// Everything of the scope is as it should be.
+    pub(super) fn end_reconcile(&mut self, app: &AppName) {
+        let live = self.live.app(app);
+        live.todo = None;
+        live.drifted.clear();
+        live.surveyed.clear();
+        live.found.clear();
+        live.refused = None;
+    }
+
+    fn upkeep_images(&mut self, t: &mut Turn, app: &AppName, current: Option<GenerationId>) {
+        if self.live.doing(app, |deed| *deed == Deed::Import) {
+            return;
+        }
+        if let Some(generation) = self.generation(current) {
+            self.live.app(app).import_due = false;
+            let op = self.live.begin_op(t.now, app, Deed::Import);
+            t.effect(Effect::Import { op, generation });
+        }
+    }
+
+    pub(super) fn on_images_lost(&mut self, references: &[String]) {
+        for (generation, reference) in self.rows.images.keys() {
+            if !references.contains(reference) {
+                continue;
+            }
+            let app = self.rows.generations.get(generation).map(|row| row.generation.app.clone());
+            if let Some(app) = app {
+                self.live.apps.entry(app).or_default().import_due = true;
+            }
+        }
+    }
+
+    fn owner(&self, object: &ObjectRef) -> Option<AppName> {
+        let owns = |app: &&AppName| self.rows.objects.get(*app).is_some_and(|rows| rows.contains_key(object));
+        self.rows.objects.keys().find(owns).cloned()
+    }
+
+    /// A watch saw an object: another identity or another set of fields of ours is drift.
+    pub(super) fn on_seen(&mut self, object: &ObjectRef, uid: &Uid, entry: Option<(AppName, Blake3Digest)>) {
+        let Some(app) = self.owner(object) else { return };
+        let live = self.live.app(&app);
+        if live.health.contains_key(object) {
+            live.touched.insert(object.clone());
+        }
+        let Some(row) = self.rows.objects.get(&app).and_then(|rows| rows.get(object)) else { return };
+        let Some(applied) = row.applied.as_ref().filter(|_| row.wanted.is_some()) else { return };
+        let ours = entry.is_some_and(|(owner, hash)| owner == app && hash == applied.fields_hash);
+        if (!ours || applied.uid != *uid) && !self.flying(&app, object) {
+            self.mark_drifted(&app, object);
+        }
+    }
+
+    pub(super) fn on_gone(&mut self, object: &ObjectRef, uid: &Uid) {
+        let Some(app) = self.owner(object) else { return };
+        let Some(row) = self.rows.objects.get(&app).and_then(|rows| rows.get(object)) else { return };
+        let ours = row.applied.as_ref().is_some_and(|applied| applied.uid == *uid);
+        if ours && row.wanted.is_some() && !row.traits.once && !self.flying(&app, object) {
+            self.mark_drifted(&app, object);
+        }
+    }
+
+    /// Events tell nothing of an object whose request is under way: its reply will.
+    fn flying(&self, app: &AppName, object: &ObjectRef) -> bool {
+        self.live.doing(app, |deed| matches!(deed, Deed::Apply { object: sent, .. } if sent == object))
+    }
+
+    fn mark_drifted(&mut self, app: &AppName, object: &ObjectRef) {
+        let live = self.live.app(app);
+        live.drifted.insert(object.gvk.clone());
+        live.surveyed.remove(&object.gvk);
+        if live.todo.as_ref().is_some_and(|todo| todo.values().all(Vec::is_empty)) {
+            live.todo = None;
+        }
+    }
+
+    /// A watch listed a kind afresh: what vanished while nobody watched is found by listing it again.
+    pub(super) fn on_listed(&mut self, gvk: &Arc<Gvk>) {
+        for app in self.app_names() {
+            let rests = self
+                .rows
+                .apps
+                .get(&app)
+                .is_some_and(|row| matches!(row.step, AppStep::Rest | AppStep::Settle));
+            let has = self.rows.objects.get(&app).is_some_and(|rows| {
+                rows.values()
+                    .any(|row| row.wanted.is_some() && row.applied.is_some() && row.object.gvk == *gvk)
+            });
+            if rests && has {
+                let live = self.live.app(&app);
+                live.drifted.insert(gvk.clone());
+                live.surveyed.remove(gvk);
+            }
+        }
+    }
+
+    /// Tells of repairs: once, and then at most once a minute.
+    fn receipt_repaired(&mut self, t: &mut Turn, app: &AppName) {
+        let live = self.live.app(app);
+        if live.repaired.is_empty() || live.repaired_at > t.now.mono_ms {
+            return;
+        }
+        let repaired = std::mem::take(&mut live.repaired);
+        live.repaired_at = t.now.mono_ms + REPAIRED_MS;
+        let current = self.rows.apps.get(app).and_then(|row| row.current);
+        let name = |object: &ObjectRef| Evidence {
+            object: object.to_string(),
+            reason: "Repaired".to_owned(),
+            message: "others had changed or deleted it".to_owned(),
+        };
+        let evidence = repaired.iter().take(REPAIRED_NAMES).map(name).collect();
+        let evidence = Evidence::bounded(evidence, &Limits::DEFAULT);
+        let counts = Counts { applied: repaired.len() as u64, ..Counts::default() };
+        self.receipt(t, Told { counts, evidence, ..Told::of(app, current, Outcome::Repaired) });
+        if self.rows.apps.get(app).is_some_and(|row| row.state == AppState::Healthy) {
+            self.live.status_dirty = true;
+        }
+    }
+
+    /// Every kind of every app is watched; the set is sent when it changes.
+    pub(super) fn request_watch(&mut self, t: &mut Turn) {
+        if !self.live.rows_changed {
+            return;
+        }
+        let rows = self.rows.objects.values().flat_map(|rows| rows.values());
+        let kinds: BTreeSet<Arc<Gvk>> = rows.map(|row| row.object.gvk.clone()).collect();
+        if kinds != self.live.watched {
+            self.live.watched.clone_from(&kinds);
+            t.effect(Effect::Watch { kinds });
+        }
+    }
+
+    /// Generations that some app still names.
+    pub(super) fn kept_generations(&self) -> BTreeSet<GenerationId> {
+        let named = |row: &super::write::AppRow| {
+            [row.target, row.working, row.planned, row.current, row.previous, row.failed]
+        };
+        self.rows.apps.values().flat_map(named).flatten().collect()
+    }
+
+    /// Tells the edges which content and images stay, when that changes.
+    pub(super) fn request_keep(&mut self, t: &mut Turn) {
+        if !std::mem::take(&mut self.live.rows_changed) {
+            return;
+        }
+        let kept = self.kept_generations();
+        if self.live.kept.as_ref() != Some(&kept) {
+            let generations = kept.iter().filter_map(|id| self.generation(Some(*id))).collect();
+            self.live.kept = Some(kept);
+            t.effect(Effect::Keep { generations });
+        }
+    }
+}

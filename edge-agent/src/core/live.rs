@@ -1,0 +1,231 @@
+//! What a crash may take: operations under way, the connection, and what was seen of the cluster.
+//!
+//! Nothing here decides anything that must outlive the process; `resume` begins with an empty one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use airlift_bundles::document::status::{NodeStatus, SiteStatus};
+use airlift_bundles::ids::{AppName, Sha256Digest};
+
+use super::api::Found;
+use super::event::{ConnId, MediaId, OpId};
+use super::object::{GenerationId, Gvk, Health, ObjectRef, Plan};
+use super::time::Now;
+
+/// Requests to the API server that one app begins with; the window grows while replies are quick.
+const WINDOW_START: usize = 4;
+/// And never beyond this.
+const WINDOW_MAX: usize = 32;
+/// Replies within this time let the window grow.
+const QUICK_MS: u64 = 100;
+
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// The load that this is, for operation ids.
+    start: u64,
+    next_op: u64,
+    /// The moment of loading.
+    pub began_ms: u64,
+    /// The moment up to which clocks were counted.
+    pub clocks_ms: u64,
+    pub ops: BTreeMap<OpId, Op>,
+    pub apps: BTreeMap<AppName, LiveApp>,
+    pub wake_at: Option<u64>,
+
+    pub link: Link,
+    pub media: Vec<MediaId>,
+    /// Newest root and assignment that somebody spoke of.
+    pub root_hint: u64,
+    pub assignment_hint: Option<Sha256Digest>,
+    /// Releases that the parked assignment misses.
+    pub missing_releases: BTreeSet<Sha256Digest>,
+    /// What was asked for last.
+    pub wanted: BTreeSet<super::effect::WantedDocument>,
+    pub documents_due: u64,
+
+    pub api_up: bool,
+    pub nodes: Vec<NodeStatus>,
+    pub disk_free_bytes: Option<u64>,
+    pub watched: BTreeSet<Arc<Gvk>>,
+    pub kept: Option<BTreeSet<GenerationId>>,
+    /// Rows changed by which the watched kinds or the kept generations may change.
+    pub rows_changed: bool,
+    pub status_dirty: bool,
+    /// The last status that was sent, without its times.
+    pub told: Option<SiteStatus>,
+    pub shutting_down: bool,
+}
+
+/// The connection to the hub.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    pub conn: Option<ConnId>,
+    /// Attempts since the last connection.
+    pub attempt: u32,
+    /// Receipts below were sent over this connection.
+    pub sent_next: u64,
+    /// The outbox number of the status that was sent over this connection.
+    pub status_sent: u64,
+    /// What is not acknowledged by then is sent again.
+    pub resend_at: Option<u64>,
+    /// The next status is not sent before.
+    pub status_at: u64,
+}
+
+/// An operation under way.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Op {
+    pub app: AppName,
+    pub deed: Deed,
+    /// The piece of work it belongs to; a reply for an earlier one is recorded, but moves nothing.
+    pub work: u64,
+    pub since_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Deed {
+    Fetch,
+    Prepare,
+    Import,
+    List(Arc<Gvk>),
+    Apply { object: ObjectRef, generation: GenerationId, sha256: Sha256Digest },
+    Delete(ObjectRef),
+    Health(ObjectRef),
+}
+
+impl Deed {
+    /// Whether it takes so long that calling it off is worth a request.
+    pub(super) fn is_long(&self) -> bool {
+        matches!(self, Self::Fetch | Self::Prepare | Self::Import)
+    }
+}
+
+/// What is known of an app beyond its rows.
+#[derive(Debug, Default)]
+pub(super) struct LiveApp {
+    /// Counts pieces of work.
+    pub work: u64,
+    /// The step may begin again then.
+    pub retry_at: Option<u64>,
+    pub fetched: Option<(u64, u64)>,
+    /// What preparing found, until it becomes the plan of the rows.
+    pub plan: Option<Plan>,
+    /// Kinds that were listed in this piece of work.
+    pub surveyed: BTreeSet<Arc<Gvk>>,
+    /// What the listings found and replies told since.
+    pub found: BTreeMap<ObjectRef, Found>,
+    /// At rest: kinds of which something is not as it should be.
+    pub drifted: BTreeSet<Arc<Gvk>>,
+    /// Objects that were put right since the last receipt about it.
+    pub repaired: BTreeSet<ObjectRef>,
+    pub repaired_at: u64,
+    /// Failures per object, and when it may be tried again.
+    pub pauses: BTreeMap<ObjectRef, (u32, u64)>,
+    pub window: Window,
+    pub health: BTreeMap<ObjectRef, Reading>,
+    /// Objects deleted since the last receipt about it.
+    pub pruned: u64,
+    /// Objects sent in this piece of work.
+    pub sent: u64,
+    /// Settle, soak or retire time that is not in the row yet.
+    pub unflushed_ms: u64,
+    pub flush_at: u64,
+    /// All observed objects are healthy: the soak clock runs, not the settle clock.
+    pub soaking: bool,
+    /// The moment at which the soak was over; what was read before is read once more.
+    pub final_at: Option<u64>,
+    /// Settle clock when an object was first seen stuck.
+    pub stuck_ms: BTreeMap<ObjectRef, u64>,
+    /// Objects with a health of their own, once they were looked up.
+    pub observed: Option<Vec<ObjectRef>>,
+    /// Objects that changed since they were read.
+    pub touched: BTreeSet<ObjectRef>,
+    /// At rest: images are to be checked or restored.
+    pub import_due: bool,
+    /// Objects that the plan no longer holds are to be deleted.
+    pub prune_due: bool,
+    /// Objects that later waves wait for.
+    pub gates: Vec<(u32, ObjectRef)>,
+    /// The last refusal that may pass by itself, while it lasts.
+    pub refused: Option<(ObjectRef, super::api::ApiError)>,
+    /// What is to be sent, by wave; made when everything was listed, emptied while it is sent.
+    pub todo: Option<BTreeMap<u32, Vec<ObjectRef>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub health: Health,
+    pub at_ms: u64,
+}
+
+/// How many requests one app has in flight.
+#[derive(Debug)]
+pub(super) struct Window {
+    pub size: usize,
+    quick: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { size: WINDOW_START, quick: 0 }
+    }
+}
+
+impl Window {
+    /// Takes one reply into account: a window of quick ones makes it one wider.
+    pub(super) fn replied(&mut self, took_ms: u64) {
+        if took_ms > QUICK_MS {
+            self.quick = 0;
+            return;
+        }
+        self.quick += 1;
+        if self.quick >= self.size {
+            self.quick = 0;
+            self.size = (self.size + 1).min(WINDOW_MAX);
+        }
+    }
+
+    /// The server is overburdened.
+    pub(super) fn halve(&mut self) {
+        self.size = (self.size / 2).max(1);
+        self.quick = 0;
+    }
+}
+
+impl Live {
+    pub(super) fn begin(&mut self, now: Now, start: u64) {
+        self.start = start;
+        self.began_ms = now.mono_ms;
+        self.clocks_ms = now.mono_ms;
+        self.status_dirty = true;
+        self.rows_changed = true;
+    }
+
+    pub(super) fn app(&mut self, app: &AppName) -> &mut LiveApp {
+        self.apps.entry(app.clone()).or_default()
+    }
+
+    /// Notes an operation as begun.
+    pub(super) fn begin_op(&mut self, now: Now, app: &AppName, deed: Deed) -> OpId {
+        self.next_op += 1;
+        let op = OpId { start: self.start, number: self.next_op };
+        let work = self.app(app).work;
+        self.ops.insert(op, Op { app: app.clone(), deed, work, since_ms: now.mono_ms });
+        op
+    }
+
+    pub(super) fn ops_of<'a>(&'a self, app: &'a AppName) -> impl Iterator<Item = (&'a OpId, &'a Op)> {
+        self.ops.iter().filter(move |(_, op)| op.app == *app)
+    }
+
+    /// Whether such an operation of the app is under way.
+    pub(super) fn doing(&self, app: &AppName, is: impl Fn(&Deed) -> bool) -> bool {
+        self.ops_of(app).any(|(_, op)| is(&op.deed))
+    }
+
+    /// Whether a node can run pods, so that waiting for health means something.
+    pub(super) fn node_ready(&self) -> bool {
+        self.nodes.iter().any(|node| node.ready && node.schedulable && !node.disk_pressure)
+    }
+}

@@ -1,0 +1,364 @@
+//! The steps of the work on one generation: begin, fetch, prepare, import; each is asked for once and asked for
+//! again after a restart or a failure of the surroundings.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use airlift_bundles::code::Code;
+use airlift_bundles::document::release::RollbackRule;
+use airlift_bundles::document::status::AppState;
+use airlift_bundles::ids::AppName;
+
+use super::connect::backoff_ms;
+use super::effect::FetchLimits;
+use super::event::{Failure, FailureClass, OpId};
+use super::live::{Deed, LiveApp, Op};
+use super::object::{Generation, GenerationId, Plan};
+use super::state::{GenerationVerdict, Purpose, Step as AppStep};
+use super::write::{AppRow, ImageRow, ObjectRow, PreparedRow, WantedRow};
+use super::{Core, Effect, Turn, Write};
+
+/// Environment failures of one step are tried again after this, doubled each time.
+const RETRY_MS: u64 = 2_000;
+/// And at the latest after this.
+const RETRY_MS_MAX: u64 = 300_000;
+
+impl Core {
+    /// Picks an app's work up after a restart.
+    pub(super) fn resume_app(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(row) = self.rows.apps.get(app).cloned() else { return };
+        match row.step {
+            // What preparing found is committed when applying begins; before that it is found again.
+            AppStep::Prepare | AppStep::Import if row.planned != row.working => {
+                self.enter(t, app, AppStep::Prepare);
+            }
+            AppStep::Settle if self.start.process_start => self.count_settle_start(t, app),
+            AppStep::Rest => {
+                let kinds = self.kinds_of(app);
+                let live = self.live.app(app);
+                live.drifted = kinds;
+                live.import_due = true;
+                live.prune_due = true;
+            }
+            _ => {}
+        }
+        self.drive(t, app);
+    }
+
+    /// Asks for whatever the app needs next and has not asked for yet.
+    pub(super) fn drive(&mut self, t: &mut Turn, app: &AppName) {
+        if self.live.shutting_down {
+            return;
+        }
+        // The loop runs once per step that needs no waiting; the steps themselves are few.
+        for _ in 0..8 {
+            let Some(row) = self.rows.apps.get(app) else { return };
+            let step = row.step;
+            if self.draining(app) || self.pausing(t, app) {
+                return;
+            }
+            match step {
+                AppStep::Rest => self.drive_rest(t, app),
+                AppStep::Wait => self.drive_wait(t, app),
+                AppStep::Fetch => self.drive_fetch(t, app),
+                AppStep::Prepare => self.drive_prepare(t, app),
+                AppStep::Import => self.drive_import(t, app),
+                AppStep::Apply => self.drive_apply(t, app),
+                AppStep::Settle => self.drive_settle(t, app),
+                AppStep::RetireWait => self.drive_retire_wait(t, app),
+                AppStep::RetireDelete => self.drive_retire_delete(t, app),
+            }
+            if self.rows.apps.get(app).is_none_or(|row| row.step == step) {
+                return;
+            }
+        }
+    }
+
+    /// Operations of an earlier piece of work must end first: one fetch, one import, one apply at a time.
+    fn draining(&mut self, app: &AppName) -> bool {
+        let work = self.live.app(app).work;
+        self.live.ops_of(app).any(|(_, op)| op.work != work)
+    }
+
+    fn pausing(&mut self, t: &Turn, app: &AppName) -> bool {
+        let live = self.live.app(app);
+        match live.retry_at {
+            Some(at) if at > t.now.mono_ms => true,
+            _ => {
+                live.retry_at = None;
+                false
+            }
+        }
+    }
+
+    fn drive_rest(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(row) = self.rows.apps.get(app) else { return };
+        if let Some(target) = row.target
+            && !row.held
+            && self.wants_work(row, target)
+        {
+            self.begin(t, app, target, Purpose::Install);
+            return;
+        }
+        self.upkeep(t, app);
+    }
+
+    /// Whether the target is another than what stands, and may be tried.
+    fn wants_work(&self, row: &AppRow, target: GenerationId) -> bool {
+        let Some(generation) = self.rows.generations.get(&target) else { return false };
+        let may = matches!(generation.verdict, GenerationVerdict::Open | GenerationVerdict::Healthy);
+        may && row.state != AppState::Refused && (row.current != Some(target) || row.planned != Some(target))
+    }
+
+    /// Begins the work on a generation; whatever was under way is called off.
+    pub(super) fn begin(&mut self, t: &mut Turn, app: &AppName, id: GenerationId, purpose: Purpose) {
+        self.abandon(t, app);
+        let first = if purpose == Purpose::Install { AppStep::Wait } else { AppStep::Fetch };
+        self.change_app(t, app, |row| {
+            row.working = Some(id);
+            row.purpose = purpose;
+            (row.settle_ms, row.soak_ms, row.starts, row.attempts) = (0, 0, 0, 0);
+            if purpose == Purpose::Install {
+                (row.code, row.failed) = (None, None);
+                row.reason.clear();
+                row.evidence.clear();
+            }
+        });
+        self.enter(t, app, first);
+    }
+
+    /// Enters a step of the work.
+    pub(super) fn enter(&mut self, t: &mut Turn, app: &AppName, step: AppStep) {
+        let live = self.live.app(app);
+        live.retry_at = None;
+        live.flush_at = 0;
+        self.change_app(t, app, |row| {
+            if row.step != step {
+                row.attempts = 0;
+            }
+            row.step = step;
+            row.state = match (row.purpose, step) {
+                (_, AppStep::Rest) => row.state,
+                (_, AppStep::RetireWait | AppStep::RetireDelete) => AppState::Retiring,
+                (Purpose::RollBack, _) => AppState::RollingBack,
+                (_, AppStep::Wait) => AppState::Waiting,
+                (_, AppStep::Fetch) => AppState::Fetching,
+                (_, AppStep::Prepare) => AppState::Prepared,
+                (_, AppStep::Import) => AppState::Importing,
+                (_, AppStep::Apply) => AppState::Applying,
+                (_, AppStep::Settle) => AppState::Settling,
+            };
+        });
+    }
+
+    /// Calls off what is under way for an app: long operations are cancelled, short ones run out.
+    pub(super) fn abandon(&mut self, t: &mut Turn, app: &AppName) {
+        let cancelled: Vec<OpId> =
+            self.live.ops_of(app).filter(|(_, op)| op.deed.is_long()).map(|(op, _)| *op).collect();
+        for op in cancelled {
+            t.effect(Effect::Cancel { op });
+        }
+        let live = self.live.app(app);
+        let kept = (live.work + 1, std::mem::take(&mut live.window));
+        *live = LiveApp { work: kept.0, window: kept.1, ..LiveApp::default() };
+    }
+
+    /// The apps that this one requires must be healthy at their numbers first.
+    fn drive_wait(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(generation) = self.working(app) else { return };
+        let unmet = self.release(&generation).and_then(|release| {
+            release.requires.iter().find(|requirement| {
+                let other = self.rows.apps.get(&requirement.app).and_then(|row| self.generation(row.current));
+                other.is_none_or(|other| other.counter.seq < requirement.min_seq)
+            })
+        });
+        let waits_for = unmet.map(|unmet| format!("waits for app {} at seq {}", unmet.app, unmet.min_seq));
+        match waits_for {
+            Some(reason) => self.change_app(t, app, |row| row.reason = reason),
+            None => {
+                self.change_app(t, app, |row| row.reason.clear());
+                self.enter(t, app, AppStep::Fetch);
+            }
+        }
+    }
+
+    fn drive_fetch(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(generation) = self.working(app) else { return };
+        if self.live.doing(app, |deed| *deed == Deed::Fetch) {
+            return;
+        }
+        let Some(sizes) = self.release(&generation).map(|release| release.sizes) else {
+            let reason = "the release document is gone from the database".to_owned();
+            self.refuse(t, app, Failure::app(Code::ContentMissing, reason));
+            return;
+        };
+        let limits =
+            FetchLimits { packed_bytes: sizes.packed, unpacked_bytes: sizes.unpacked, files: sizes.files };
+        let op = self.live.begin_op(t.now, app, Deed::Fetch);
+        t.effect(Effect::Fetch { op, generation, limits });
+    }
+
+    fn drive_prepare(&mut self, t: &mut Turn, app: &AppName) {
+        if self.live.app(app).plan.is_none() {
+            let Some(generation) = self.working(app) else { return };
+            if !self.live.doing(app, |deed| *deed == Deed::Prepare) {
+                let op = self.live.begin_op(t.now, app, Deed::Prepare);
+                t.effect(Effect::Prepare { op, generation });
+            }
+            return;
+        }
+        // Ownership is known before anything is changed.
+        if !self.survey_plan(t, app) {
+            return;
+        }
+        let refusal = self.plan_refusal(app);
+        match refusal {
+            Some(failure) => self.refuse(t, app, failure),
+            None => self.enter(t, app, AppStep::Import),
+        }
+    }
+
+    fn drive_import(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(generation) = self.working(app) else { return };
+        if !self.live.doing(app, |deed| *deed == Deed::Import) {
+            let op = self.live.begin_op(t.now, app, Deed::Import);
+            t.effect(Effect::Import { op, generation });
+        }
+    }
+
+    /// The generation that the work is on.
+    pub(super) fn working(&self, app: &AppName) -> Option<Arc<Generation>> {
+        self.generation(self.rows.apps.get(app)?.working)
+    }
+
+    pub(super) fn on_progress(&mut self, op: OpId, have_bytes: u64, total_bytes: u64) {
+        if let Some(Op { app, deed: Deed::Fetch, .. }) = self.live.ops.get(&op) {
+            let app = app.clone();
+            self.live.app(&app).fetched = Some((have_bytes, total_bytes));
+        }
+    }
+
+    /// Ends an operation; answers with its app where it belongs to the present piece of work.
+    pub(super) fn end_op(&mut self, op: OpId) -> Option<Op> {
+        let op = self.live.ops.remove(&op)?;
+        (op.work == self.live.app(&op.app).work).then_some(op)
+    }
+
+    fn at(&self, app: &AppName, step: AppStep) -> bool {
+        self.rows.apps.get(app).is_some_and(|row| row.step == step)
+    }
+
+    pub(super) fn on_content_ready(&mut self, t: &mut Turn, op: OpId) {
+        if let Some(Op { app, deed: Deed::Fetch, .. }) = self.end_op(op)
+            && self.at(&app, AppStep::Fetch)
+        {
+            self.enter(t, &app, AppStep::Prepare);
+        }
+    }
+
+    pub(super) fn on_prepared(&mut self, _t: &mut Turn, op: OpId, plan: Plan) {
+        if let Some(Op { app, deed: Deed::Prepare, .. }) = self.end_op(op)
+            && self.at(&app, AppStep::Prepare)
+        {
+            self.live.app(&app).plan = Some(plan);
+        }
+    }
+
+    pub(super) fn on_imported(&mut self, t: &mut Turn, op: OpId) {
+        let Some(Op { app, deed: Deed::Import, .. }) = self.end_op(op) else { return };
+        if !self.at(&app, AppStep::Import) {
+            return;
+        }
+        if self.live.app(&app).plan.is_some() {
+            self.commit_plan(t, &app);
+            self.enter(t, &app, AppStep::Apply);
+        } else {
+            self.enter(t, &app, AppStep::Prepare);
+        }
+    }
+
+    /// A long operation ended without its work.
+    pub(super) fn on_op_failed(&mut self, t: &mut Turn, op: OpId, failure: Failure) {
+        let Some(op) = self.end_op(op) else { return };
+        let app = op.app;
+        if self.at(&app, AppStep::Rest) {
+            // Only upkeep imports run at rest: the app may well run, so this is said and tried again.
+            self.live.app(&app).import_due = true;
+            self.pause(t, &app, &failure);
+        } else if failure.class == FailureClass::App {
+            self.refuse(t, &app, failure);
+        } else {
+            self.pause(t, &app, &failure);
+        }
+    }
+
+    /// Lets the step wait for better surroundings, longer each time.
+    pub(super) fn pause(&mut self, t: &mut Turn, app: &AppName, failure: &Failure) {
+        let attempts = self.rows.apps.get(app).map_or(0, |row| row.attempts);
+        let pause_ms = backoff_ms(&self.meta.site, RETRY_MS, RETRY_MS_MAX, attempts);
+        self.live.app(app).retry_at = Some(t.now.mono_ms + pause_ms);
+        self.change_app(t, app, |row| {
+            row.attempts = row.attempts.saturating_add(1);
+            if row.purpose != Purpose::RollBack {
+                row.code = Some(failure.code);
+                row.reason.clone_from(&failure.reason);
+            }
+        });
+    }
+
+    /// Makes what preparing found the plan of the rows: the intent, committed before the first request.
+    fn commit_plan(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(generation) = self.working(app) else { return };
+        let live = self.live.app(app);
+        let Some(plan) = live.plan.take() else { return };
+        let objects = u32::try_from(plan.objects.len()).unwrap_or(u32::MAX);
+        let before = self.rows.objects.get(app).cloned().unwrap_or_default();
+        let mut named = BTreeSet::new();
+        for entry in plan.objects {
+            named.insert(entry.object.clone());
+            let row = ObjectRow {
+                app: app.clone(),
+                applied: before.get(&entry.object).and_then(|row| row.applied.clone()),
+                object: entry.object,
+                wanted: Some(WantedRow { index: entry.index, sha256: entry.sha256 }),
+                wave: entry.wave,
+                traits: entry.traits,
+            };
+            if before.get(&row.object) != Some(&row) {
+                self.write(t, Write::PutObject(row));
+            }
+        }
+        for (object, row) in before {
+            if named.contains(&object) {
+                continue;
+            }
+            if row.applied.is_none() {
+                self.write(t, Write::DropObject(app.clone(), object));
+            } else if row.wanted.is_some() {
+                self.write(t, Write::PutObject(ObjectRow { wanted: None, ..row }));
+            }
+        }
+        for image in plan.images {
+            let row = ImageRow { generation: generation.id, image };
+            if self.rows.images.get(&(row.generation, row.image.reference.clone())) != Some(&row) {
+                self.write(t, Write::PutImage(row));
+            }
+        }
+        let prepared = Some(PreparedRow { policy: plan.policy, objects });
+        self.change_generation(t, generation.id, |row| row.prepared = prepared);
+        self.change_app(t, app, |row| row.planned = Some(generation.id));
+        self.live.rows_changed = true;
+    }
+
+    /// Whether the site may leave this generation by itself.
+    pub(super) fn may_leave(&self, generation: &Generation) -> bool {
+        self.release(generation).is_none_or(|release| release.rollback == RollbackRule::Allowed)
+    }
+}
+
+impl Failure {
+    /// A failure of the generation itself.
+    pub(super) fn app(code: Code, reason: String) -> Self {
+        Self { class: FailureClass::App, code, reason, evidence: Vec::new() }
+    }
+}
