@@ -2,6 +2,8 @@
 //!
 //! Modules stand in the order of a bundle's journey at the site; the core decides, everything else carries.
 
+pub mod apply;
 pub mod clock;
 pub mod core;
+pub mod observe;
 pub mod ports;

@@ -12,6 +12,10 @@ use crate::core::api::{ApiError, Applied, Found};
 use crate::core::event::Event;
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
 
+/// The label that rendering puts on every object, with the app's name: watches select by it, and it makes sure
+/// that even an object without any other field leaves an entry of ours. Membership is never read from it.
+pub const APP_LABEL: &str = "airlift.dev/app";
+
 /// The Kubernetes API itself: the Kubernetes edge over a real one, or the simulator's model.
 ///
 /// Each call is one request (or a few pages of one list) and is not repeated inside: the core decides on repeats.

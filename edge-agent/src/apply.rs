@@ -1,0 +1,20 @@
+//! The Kubernetes edge: the `Cluster` port over a real API server.
+//!
+//! Requests are made by hand over kube's client rather than through `Api<DynamicObject>`: a body goes out byte
+//! for byte as it was rendered, replies are asked for as metadata only, and the status, `Retry-After` and
+//! continuation tokens are ours to read. Nothing is cached but where kinds live and which nodes are Ready.
+
+mod connection;
+mod discovery;
+pub mod fields;
+mod kube;
+pub mod lease;
+mod listing;
+mod nodes;
+pub mod pace;
+pub mod path;
+pub mod refusal;
+mod watch;
+
+pub(crate) use self::connection::Ask;
+pub use self::kube::KubeCluster;

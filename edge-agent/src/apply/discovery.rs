@@ -1,0 +1,76 @@
+//! Where kinds live in the API, asked of their own group-version alone.
+//!
+//! A broken APIService elsewhere stops nothing here. What was found is kept until the server answers that it
+//! does not know the place; what was not found is asked for again each time, so that a new CRD is seen at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use super::connection::{Ask, Connection, WHOLE};
+use super::path::of_group_version;
+use super::refusal::{kind_unknown, unusable};
+use crate::core::api::{ApiError, ApiErrorClass};
+use crate::core::object::Gvk;
+use crate::ports::cluster::Resolved;
+
+#[derive(Debug, Deserialize)]
+struct ResourceList {
+    #[serde(default)]
+    resources: Vec<Resource>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Resource {
+    name: String,
+    #[serde(default)]
+    namespaced: bool,
+    kind: String,
+    #[serde(default)]
+    group: String,
+    #[serde(default)]
+    version: String,
+}
+
+/// What is known of kinds.
+#[derive(Debug, Default)]
+pub(super) struct Discovery {
+    known: Mutex<BTreeMap<Gvk, Resolved>>,
+}
+
+impl Discovery {
+    pub(super) async fn resolve(&self, connection: &Connection, gvk: &Gvk) -> Result<Resolved, ApiError> {
+        if let Some(known) = self.lock().get(gvk) {
+            return Ok(known.clone());
+        }
+        let ask = Ask::get(of_group_version(gvk), WHOLE);
+        let reply = connection.send(&ask).await.map_err(|error| match error.class {
+            ApiErrorClass::NotFound => kind_unknown(&gvk.to_string()),
+            _ => error,
+        })?;
+        let list: ResourceList = serde_json::from_slice(&reply)
+            .map_err(|error| unusable(&format!("discovery of {}: {error}", gvk.api_version())))?;
+        let mut known = self.lock();
+        // Names with a slash are subresources, and `scale` names the kind and group of another place.
+        let own = list.resources.into_iter().filter(|found| {
+            !found.name.contains('/')
+                && (found.group.is_empty() || found.group == gvk.group)
+                && (found.version.is_empty() || found.version == gvk.version)
+        });
+        for found in own {
+            let resolved = Resolved { plural: found.name, namespaced: found.namespaced };
+            known.insert(Gvk { kind: found.kind, ..gvk.clone() }, resolved);
+        }
+        known.get(gvk).cloned().ok_or_else(|| kind_unknown(&gvk.to_string()))
+    }
+
+    /// Forgets a kind whose place the server did not know any more.
+    pub(super) fn forget(&self, gvk: &Gvk) {
+        self.lock().remove(gvk);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Gvk, Resolved>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,225 @@
+//! The Lease `airlift-system/agent`: only its holder writes to the cluster.
+//!
+//! Two agents can believe that a cluster is theirs: a cloned disk, a site that moved to another node. The Lease
+//! decides. Whether another holder is gone is seen by our own monotonic clock: its record has not changed for as
+//! long as it says that it lasts. The times in the record are for people.
+
+use std::time::Duration;
+
+use airlift_bundles::ids::Timestamp;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::connection::{Ask, WHOLE};
+use super::kube::KubeCluster;
+use super::refusal::unusable;
+use crate::clock::Clock;
+use crate::core::api::{ApiError, ApiErrorClass};
+
+/// How long a record counts without a change. Longer than an API server's restart, so that we do not lose it then.
+const DURATION_S: u64 = 60;
+/// Each renewal is a write to the cluster's disk: four a minute would be too many for an SD card, two are not.
+const RENEW_EVERY: Duration = Duration::from_secs(25);
+/// A lease that could not be renewed for so long is given up, well before another may take it.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(50);
+/// Pause while another holds it, or the API server does not answer.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+const NAMESPACE: &str = "airlift-system";
+const NAMESPACE_PATH: &str = "/api/v1/namespaces/airlift-system?fieldManager=airlift-agent&force=true";
+const COLLECTION: &str = "/apis/coordination.k8s.io/v1/namespaces/airlift-system/leases";
+const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/airlift-system/leases/agent";
+
+/// What a look at the Lease found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Who holds it; empty after an orderly release.
+    pub holder: String,
+    /// Changes with every write.
+    pub resource_version: String,
+    /// How long it counts without a change.
+    pub duration: Duration,
+}
+
+/// What to do about the Lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Move {
+    /// Write our name into it.
+    Take,
+    /// Another holds it: look again later.
+    Wait,
+}
+
+/// What we know of the Lease, by our own monotonic clock.
+#[derive(Debug, Default)]
+pub struct Observer {
+    /// The version last seen of another holder's record, and when it was first seen.
+    seen: Option<(String, Duration)>,
+}
+
+impl Observer {
+    /// Decides what to do about a record that was read at `now`, counted from any fixed moment.
+    pub fn look(&mut self, me: &str, record: &Record, now: Duration) -> Move {
+        if record.holder == me || record.holder.is_empty() {
+            self.seen = None;
+            return Move::Take;
+        }
+        match &self.seen {
+            Some((version, since)) if *version == record.resource_version => {
+                if now.saturating_sub(*since) > record.duration { Move::Take } else { Move::Wait }
+            }
+            _ => {
+                self.seen = Some((record.resource_version.clone(), now));
+                Move::Wait
+            }
+        }
+    }
+}
+
+/// Takes and keeps the Lease, and says through `held` whether we have it; never ends by itself.
+pub async fn keep(cluster: KubeCluster, me: String, clock: Clock, held: watch::Sender<bool>) {
+    let start = Instant::now();
+    let mut observer = Observer::default();
+    let mut renewed: Option<Instant> = None;
+    loop {
+        let outcome = turn(&cluster, &me, &clock, &mut observer, start.elapsed()).await;
+        let pause = match outcome {
+            Ok(Move::Take) => {
+                renewed = Some(Instant::now());
+                RENEW_EVERY
+            }
+            Ok(Move::Wait) => {
+                renewed = None;
+                LOOK_EVERY
+            }
+            Err(error) => {
+                tracing::debug!(%error, "lease could not be renewed");
+                LOOK_EVERY
+            }
+        };
+        let ours = renewed.is_some_and(|renewed| renewed.elapsed() < GIVE_UP_AFTER);
+        let changed = held.send_if_modified(|held| std::mem::replace(held, ours) != ours);
+        if changed && ours {
+            tracing::info!("lease taken: this agent writes to the cluster");
+        } else if changed {
+            tracing::warn!("lease lost: nothing is written to the cluster until it is ours again");
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn turn(
+    cluster: &KubeCluster,
+    me: &str,
+    clock: &Clock,
+    observer: &mut Observer,
+    now: Duration,
+) -> Result<Move, ApiError> {
+    let body = match cluster.ask(&Ask::get(PATH.into(), WHOLE)).await {
+        Err(error) if error.class == ApiErrorClass::NotFound => {
+            ensure_namespace(cluster).await?;
+            let body = written(json!({"metadata": {}}), me, clock);
+            let ask = Ask::with_body(Method::POST, COLLECTION.into(), "application/json", bytes(&body));
+            return cluster.ask(&ask).await.map(|_| Move::Take);
+        }
+        other => other?,
+    };
+    let live: Value =
+        serde_json::from_slice(&body).map_err(|error| unusable(&format!("Lease cannot be read: {error}")))?;
+    let text = |pointer: &str| live.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let seconds = live.pointer("/spec/leaseDurationSeconds").and_then(Value::as_u64).unwrap_or(DURATION_S);
+    let record = Record {
+        holder: text("/spec/holderIdentity"),
+        resource_version: text("/metadata/resourceVersion"),
+        duration: Duration::from_secs(seconds),
+    };
+    if observer.look(me, &record, now) == Move::Wait {
+        return Ok(Move::Wait);
+    }
+    // The resourceVersion in it makes the write fail where another was faster.
+    let ask = Ask::with_body(Method::PUT, PATH.into(), "application/json", bytes(&written(live, me, clock)));
+    match cluster.ask(&ask).await {
+        Ok(_) => Ok(Move::Take),
+        Err(error) if error.status == 409 => Ok(Move::Wait),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ensure_namespace(cluster: &KubeCluster) -> Result<(), ApiError> {
+    let body = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": NAMESPACE, "labels": {"app.kubernetes.io/managed-by": "airlift-agent"}}});
+    let content_type = "application/apply-patch+yaml";
+    let ask = Ask::with_body(Method::PATCH, NAMESPACE_PATH.into(), content_type, bytes(&body));
+    cluster.ask(&ask).await.map(drop)
+}
+
+/// The Lease with our name in it.
+fn written(mut lease: Value, me: &str, clock: &Clock) -> Value {
+    lease["apiVersion"] = json!("coordination.k8s.io/v1");
+    lease["kind"] = json!("Lease");
+    lease["metadata"]["name"] = json!("agent");
+    lease["metadata"]["namespace"] = json!(NAMESPACE);
+    let time = micro_time(clock);
+    let transitions = lease.pointer("/spec/leaseTransitions").and_then(Value::as_u64).unwrap_or(0);
+    if lease.pointer("/spec/holderIdentity").and_then(Value::as_str) != Some(me) {
+        lease["spec"]["leaseTransitions"] = json!(transitions + 1);
+        lease["spec"]["acquireTime"] = json!(time);
+    }
+    lease["spec"]["holderIdentity"] = json!(me);
+    lease["spec"]["leaseDurationSeconds"] = json!(DURATION_S);
+    lease["spec"]["renewTime"] = json!(time);
+    lease
+}
+
+/// The wall clock as Kubernetes writes it with microseconds; for people.
+fn micro_time(clock: &Clock) -> String {
+    let wall_ms = clock.now().wall_ms.unwrap_or(0);
+    let seconds = Timestamp::from_unix_s(i64::try_from(wall_ms / 1000).unwrap_or(0)).to_string();
+    format!("{}.{:03}000Z", seconds.trim_end_matches('Z'), wall_ms % 1000)
+}
+
+fn bytes(body: &Value) -> Vec<u8> {
+    body.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(holder: &str, version: &str) -> Record {
+        Record { holder: holder.into(), resource_version: version.into(), duration: Duration::from_secs(60) }
+    }
+
+    #[test]
+    fn our_own_and_a_released_lease_are_taken_at_once() {
+        let mut observer = Observer::default();
+        assert_eq!(observer.look("me", &record("me", "1"), Duration::ZERO), Move::Take);
+        assert_eq!(observer.look("me", &record("", "2"), Duration::ZERO), Move::Take);
+    }
+
+    #[test]
+    fn anothers_lease_is_taken_only_after_its_record_stood_still_for_its_whole_time() {
+        let mut observer = Observer::default();
+        let at = Duration::from_secs;
+        assert_eq!(observer.look("me", &record("other", "1"), at(100)), Move::Wait);
+        assert_eq!(observer.look("me", &record("other", "1"), at(160)), Move::Wait);
+        assert_eq!(observer.look("me", &record("other", "2"), at(161)), Move::Wait);
+        assert_eq!(observer.look("me", &record("other", "2"), at(221)), Move::Wait);
+        assert_eq!(observer.look("me", &record("other", "2"), at(222)), Move::Take);
+    }
+
+    #[test]
+    fn a_taken_lease_counts_the_change_of_hands_and_a_renewed_one_does_not() {
+        let clock = Clock::system();
+        let lease = json!({"metadata": {"resourceVersion": "7"},
+            "spec": {"holderIdentity": "other", "leaseTransitions": 3, "acquireTime": "then"}});
+        let taken = written(lease, "me", &clock);
+        assert_eq!(taken["spec"]["leaseTransitions"], 4);
+        assert_eq!(taken["metadata"]["resourceVersion"], "7");
+        let renewed = written(taken.clone(), "me", &clock);
+        assert_eq!(renewed["spec"]["leaseTransitions"], 4);
+        assert_eq!(renewed["spec"]["acquireTime"], taken["spec"]["acquireTime"]);
+    }
+}
