@@ -10,8 +10,13 @@ pub mod ids;
 pub mod join;
 pub mod json;
 pub mod keys;
+pub mod layout;
 pub mod limits;
+pub mod media;
+pub mod pack;
 pub mod parameters;
+pub mod pieces;
+pub mod render;
 pub mod wire;
 
 #[cfg(test)]
