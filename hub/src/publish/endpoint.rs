@@ -36,11 +36,12 @@ pub use rows::{
     InFlightRow, RetainedRow, Row, RowKey, RowWrite, Rows, SessionRow, Sessions, SessionsFailed,
     SubscriptionRow,
 };
-pub use topic::{NotHubTopic, PrefixInvalid, Topic};
+pub use topic::NotHubTopic;
 
 #[cfg(test)]
 mod tests;
 
+use airlift_bundles::ids::Name;
 use bucket::Bucket;
 use connection::Shared;
 use publisher::{Core, Counters};
@@ -62,17 +63,6 @@ const WILLS_AT_ONCE: usize = 64;
 /// Time between two tries to commit rows, and after an accept that failed.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Says why the endpoint could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The configured prefix cannot be one.
-    #[error(transparent)]
-    Prefix(#[from] PrefixInvalid),
-    /// The rows could not be loaded.
-    #[error(transparent)]
-    Load(#[from] SessionsFailed),
-}
-
 /// The endpoint, loaded from its rows; sites can be published to before it listens.
 pub struct Endpoint<I> {
     shared: Arc<Shared<I>>,
@@ -81,14 +71,14 @@ pub struct Endpoint<I> {
 }
 
 impl<I: Ingest> Endpoint<I> {
-    /// Loads sessions and retained messages; topics are `prefix/…`, in Airlift `airlift/v1/…`.
+    /// Loads sessions and retained messages; topics are `prefix/v1/…`.
     pub async fn open<S: Sessions>(
-        prefix: &str,
+        prefix: Name,
         limits: Limits,
         sessions: S,
         ingest: I,
-    ) -> Result<Self, OpenError> {
-        let topics = Topics::new(prefix)?;
+    ) -> Result<Self, SessionsFailed> {
+        let topics = Topics::new(prefix);
         let limits = Arc::new(limits);
         let rows = sessions.load().await?;
         let now = Instant::now();
@@ -206,8 +196,10 @@ async fn welcome<I: Ingest, D: Identify>(
     let turned_away = || Counters::add(&shared.core.counters.turned_away);
     // Without it small answers wait for the peer's delayed acknowledgement; it is no error to lack it.
     drop(stream.set_nodelay(true));
-    let stream = match timeout_at(connect_by, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    // Boxed, because each async function that a stream of 1.2 KB moves through keeps a copy's room.
+    let handshake = Box::pin(acceptor.accept(stream));
+    let stream = match timeout_at(connect_by, handshake).await {
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(failure)) => {
             debug!(%failure, "tls handshake failed");
             return turned_away();
@@ -227,10 +219,11 @@ async fn hand_over<I: Ingest>(shared: Arc<Shared<I>>, due: DueWill) {
     let DueWill { client, will } = due;
     let upward = shared.core.with(|registry| registry.topics.upward(&client, &will.topic));
     let Some(topic) = upward else { return };
-    if let Err(refused) = shared.ingest.publish(&client, topic, will.payload).await {
-        warn!(site = %client, %refused, "the will of a site was refused");
+    let site = publisher::site_id(&client);
+    if let Err(refused) = shared.ingest.publish(&site, topic, will.payload).await {
+        warn!(%site, %refused, "the will of a site was refused");
     }
-    shared.core.tell(Presence::Will { site: client });
+    shared.core.tell(Presence::Will { site });
 }
 
 /// Commits changed rows, batch after batch, until told to stop and nothing is left.

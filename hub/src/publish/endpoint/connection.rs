@@ -11,6 +11,7 @@ use super::reason::Reason;
 use super::registry::Ending;
 use super::reply::{connack_refused, disconnect, pingresp, puback};
 use super::wire::{Wire, WireEnd};
+use airlift_bundles::ids::SiteId;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl From<Refusal> for End {
 }
 
 /// Serves one authenticated stream until it ends; `site` is who the certificate says.
-pub(super) async fn serve<S, I>(shared: Arc<Shared<I>>, stream: S, site: String, connect_by: Instant)
+pub(super) async fn serve<S, I>(shared: Arc<Shared<I>>, stream: S, site: SiteId, connect_by: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin,
     I: Ingest,
@@ -76,12 +77,12 @@ where
             return part(wire, Some(connack_refused(refusal.reason)), true).await;
         }
     };
-    let site: Arc<str> = site.into();
+    let client: Arc<str> = site.as_str().into();
     let now = Instant::now();
     let welcome = shared.core.with(|registry| {
         // Under the lock, so that events of one site come in the order of its connections.
         shared.core.tell(Presence::Connected { site: site.clone() });
-        registry.attach(&site, connect, outbox.clone(), now)
+        registry.attach(&client, connect, outbox.clone(), now)
     });
     shared.core.fire(welcome.due);
     Counters::add(&shared.core.counters.connected);
@@ -92,6 +93,7 @@ where
         silence_max: Duration::from_millis(u64::from(welcome.keep_alive_s) * 1_500),
         shared,
         site,
+        client,
         number: welcome.connection,
         outbox,
         in_progress: InProgress::default(),
@@ -109,13 +111,13 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> 
 }
 
 /// Checks what CONNECT claims against what the certificate says.
-fn check_connect<I>(shared: &Shared<I>, site: &str, connect: Connect) -> Result<Connect, Refusal> {
-    if connect.client_id != site {
+fn check_connect<I>(shared: &Shared<I>, site: &SiteId, connect: Connect) -> Result<Connect, Refusal> {
+    if connect.client_id != site.as_str() {
         let fault = "a client id that is not the certificate's name";
         return Err(Refusal { reason: Reason::CLIENT_ID_INVALID, fault });
     }
     if let Some(will) = &connect.will
-        && shared.core.with(|registry| registry.topics.upward(site, &will.topic)).is_none()
+        && shared.core.with(|registry| registry.topics.upward(site.as_str(), &will.topic)).is_none()
     {
         return Err(Refusal { reason: Reason::NOT_AUTHORIZED, fault: "a will on another's topic" });
     }
@@ -125,7 +127,8 @@ fn check_connect<I>(shared: &Shared<I>, site: &str, connect: Connect) -> Result<
 struct Connection<I> {
     shared: Arc<Shared<I>>,
     limits: Arc<Limits>,
-    site: Arc<str>,
+    site: SiteId,
+    client: Arc<str>,
     number: u64,
     outbox: Arc<Outbox>,
     in_progress: InProgress,
@@ -181,20 +184,20 @@ impl<I: Ingest> Connection<I> {
 
     /// Acts on one packet.
     fn act(&mut self, frame: Frame) -> Result<(), End> {
-        let Self { site, number, .. } = self;
+        let Self { site, client, number, .. } = self;
         match Packet::read(frame)? {
             Packet::Publish(publish) => self.take(publish)?,
             Packet::PubAck { packet_id, reason } => {
                 if reason.0 >= Reason::UNSPECIFIED.0 {
                     info!(%site, %reason, "the site refused a message");
                 }
-                self.shared.core.with(|registry| registry.acknowledge(site, *number, packet_id));
+                self.shared.core.with(|registry| registry.acknowledge(client, *number, packet_id));
             }
             Packet::Subscribe { packet_id, filters } => {
-                self.shared.core.with(|registry| registry.subscribe(site, *number, packet_id, &filters));
+                self.shared.core.with(|registry| registry.subscribe(client, *number, packet_id, &filters));
             }
             Packet::Unsubscribe { packet_id, filters } => {
-                self.shared.core.with(|registry| registry.unsubscribe(site, *number, packet_id, &filters));
+                self.shared.core.with(|registry| registry.unsubscribe(client, *number, packet_id, &filters));
             }
             Packet::PingReq => self.outbox.push_answer(pingresp()),
             Packet::Connect(_) => return Err(forbidden("a second connect").into()),
@@ -217,7 +220,7 @@ impl<I: Ingest> Connection<I> {
                 return Err(Refusal { reason, fault: "more publishes at once than announced" }.into());
             }
         }
-        let upward = self.shared.core.with(|registry| registry.topics.upward(&self.site, &topic));
+        let upward = self.shared.core.with(|registry| registry.topics.upward(&self.client, &topic));
         match (upward, packet_id) {
             (Some(topic), _) => {
                 let (ingest, site) = (self.shared.ingest.clone(), self.site.clone());
@@ -270,10 +273,10 @@ impl<I: Ingest> Connection<I> {
             without_will: clean || stopping,
             session_expiry_s: end.goodbye.and_then(|(_, session_expiry_s)| session_expiry_s),
         };
-        let (site, number) = (&self.site, self.number);
+        let (site, client, number) = (&self.site, &self.client, self.number);
         let core = &self.shared.core;
         let due = core.with(|registry| {
-            let due = registry.detach(site, number, ending, Instant::now())?;
+            let due = registry.detach(client, number, ending, Instant::now())?;
             core.tell(Presence::Disconnected { site: site.clone(), clean });
             due
         });

@@ -1,5 +1,6 @@
 //! Who a peer is: the hub knows each site by the key in its certificate.
 
+use airlift_bundles::ids::SiteId;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -17,13 +18,13 @@ pub trait Identify: Send + Sync + 'static {
     /// Returns the id of the site whose current key this is; `None` is a stranger, or revoked.
     ///
     /// Called once for each connection, from its task: it must answer from memory.
-    fn identify(&self, certificate: PeerCertificate<'_>) -> Option<String>;
+    fn identify(&self, certificate: PeerCertificate<'_>) -> Option<SiteId>;
 }
 
 /// Returns the site behind a certificate, if the hub knows its key and the names agree.
 ///
 /// Times of validity are not looked at: rotation and revocation are by key (design: trust, rule 10).
-pub(super) fn identify(directory: &impl Identify, certificate: &CertificateDer<'_>) -> Option<String> {
+pub(super) fn identify(directory: &impl Identify, certificate: &CertificateDer<'_>) -> Option<SiteId> {
     let (rest, parsed) = X509Certificate::from_der(certificate).ok()?;
     if !rest.is_empty() {
         return None;
@@ -34,5 +35,5 @@ pub(super) fn identify(directory: &impl Identify, certificate: &CertificateDer<'
         return None;
     }
     let spki = parsed.tbs_certificate.subject_pki.raw;
-    directory.identify(PeerCertificate { spki, common_name }).filter(|site| site == common_name)
+    directory.identify(PeerCertificate { spki, common_name }).filter(|site| site.as_str() == common_name)
 }

@@ -1,7 +1,8 @@
 //! Where messages of sites go: the port that the hub's collecting side fills in.
 
 use super::reason::Reason;
-use super::topic::Topic;
+use airlift_bundles::ids::SiteId;
+use airlift_bundles::wire::Topic;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -42,7 +43,8 @@ impl Refused {
 
 /// Takes what sites say.
 pub trait Ingest: Send + Sync + 'static {
-    /// Takes one message of the site `from`, whose identity and right to the topic are checked.
+    /// Takes one message of the site `from`, whose identity and right to the topic are checked: it is the
+    /// site's own `Status`, `Get` or `Conn`.
     ///
     /// The future resolves after the commit, and PUBACK waits for it. The endpoint keeps up to
     /// [`super::Limits::ingest_in_flight_max`] of them going for one site, so commits can be grouped;
@@ -50,7 +52,7 @@ pub trait Ingest: Send + Sync + 'static {
     /// committed. The will of a lost connection comes the same way.
     fn publish(
         &self,
-        from: &str,
+        from: &SiteId,
         topic: Topic,
         payload: Bytes,
     ) -> impl Future<Output = Result<Accepted, Refused>> + Send;

@@ -6,6 +6,8 @@ use super::registry::{DueWill, Registry};
 use super::route::Fanout;
 use super::session::Batch;
 use super::topic::NotHubTopic;
+use airlift_bundles::ids::SiteId;
+use airlift_bundles::wire::Topic;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,19 +25,19 @@ pub enum Presence {
     /// It connected, or took its own connection over.
     Connected {
         /// The site.
-        site: Arc<str>,
+        site: SiteId,
     },
     /// Its connection ended.
     Disconnected {
         /// The site.
-        site: Arc<str>,
+        site: SiteId,
         /// It said goodbye, so no will follows.
         clean: bool,
     },
     /// Its will was handed to the ingest: it has been gone for its will delay.
     Will {
         /// The site.
-        site: Arc<str>,
+        site: SiteId,
     },
     /// The receiver was too slow and lost events; [`Publisher::connected`] has the truth.
     Missed,
@@ -117,6 +119,11 @@ pub enum PublishError {
     /// The endpoint stopped before the message was stored.
     #[error("the endpoint stopped before the message was stored")]
     Stopped,
+}
+
+/// Returns the site behind a client id that was accepted.
+pub(super) fn site_id(client: &str) -> SiteId {
+    SiteId::new(client).expect("a client id is accepted only when it is a site's")
 }
 
 /// How far the committing of rows has come.
@@ -209,12 +216,11 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes to all who read the topic, which is written without the prefix: `s/<site>/d/…`, `b/…`
-    /// or `h/…`. Resolves when what must be durable is; QoS 1 goes out only then. An empty retained
-    /// payload clears, as [`Publisher::clear_retained`].
+    /// Publishes to all who read the topic. Resolves when what must be durable is; QoS 1 goes out only
+    /// then. An empty retained payload clears, as [`Publisher::clear_retained`].
     pub async fn publish(
         &self,
-        path: &str,
+        topic: &Topic,
         payload: Bytes,
         qos: Qos,
         retain: bool,
@@ -223,10 +229,10 @@ impl Publisher {
             return Err(PublishError::TooLarge { bytes: payload.len(), max: self.payload_bytes_max });
         }
         if retain && payload.is_empty() {
-            return self.clear_retained(path).await.map(|()| Fanout::default());
+            return self.clear_retained(topic).await.map(|()| Fanout::default());
         }
         let (fanout, durable) = self.core.with(|registry| {
-            let topic = registry.topics.hub_topic(path)?;
+            let topic = registry.topics.hub_topic(topic)?;
             Ok::<_, NotHubTopic>(registry.publish(&topic, payload, qos, retain))
         })?;
         self.wait_committed(durable).await?;
@@ -234,24 +240,24 @@ impl Publisher {
     }
 
     /// Drops the retained message of a topic. Sites that have it keep it; those that do not never get it.
-    pub async fn clear_retained(&self, path: &str) -> Result<(), PublishError> {
+    pub async fn clear_retained(&self, topic: &Topic) -> Result<(), PublishError> {
         let durable = self.core.with(|registry| {
-            let topic = registry.topics.hub_topic(path)?;
+            let topic = registry.topics.hub_topic(topic)?;
             Ok::<_, NotHubTopic>(registry.clear_retained(&topic))
         })?;
         self.wait_committed(durable).await
     }
 
     /// Ends a site's connection; it may come back.
-    pub fn disconnect(&self, site: &str) {
-        self.core.with(|registry| registry.close(Some(site), Reason::ADMINISTRATIVE));
+    pub fn disconnect(&self, site: &SiteId) {
+        self.core.with(|registry| registry.close(Some(site.as_str()), Reason::ADMINISTRATIVE));
     }
 
     /// Ends a site's connection and forgets its session, queue and own retained messages: it is revoked.
-    pub fn forget(&self, site: &str) {
-        let site: Arc<str> = site.into();
+    pub fn forget(&self, site: &SiteId) {
+        let client: Arc<str> = site.as_str().into();
         self.core.with(|registry| {
-            if registry.forget(&site) {
+            if registry.forget(&client) {
                 self.core.tell(Presence::Disconnected { site: site.clone(), clean: false });
             }
         });
@@ -259,7 +265,7 @@ impl Publisher {
 
     /// Returns every connected site.
     #[must_use]
-    pub fn connected(&self) -> BTreeMap<Arc<str>, Connected> {
+    pub fn connected(&self) -> BTreeMap<SiteId, Connected> {
         let (now, now_ms) = (Instant::now(), self.core.now_ms());
         let registry = self.core.lock();
         let connected = registry.attached().map(|(site, attached)| {
@@ -271,7 +277,7 @@ impl Publisher {
                 dropped: attached.outbox.dropped(),
                 owed: registry.queued(site),
             };
-            (site.clone(), connected)
+            (site_id(site), connected)
         });
         connected.collect()
     }

@@ -1,10 +1,26 @@
-//! The endpoint's rows in SQLite, inside a transaction that the caller opens.
+//! The endpoint's rows in SQLite, inside a transaction that the caller opens; and in the hub's database.
 
 use super::packet::Qos;
-use super::rows::{InFlightRow, RetainedRow, Row, RowKey, RowWrite, Rows, SessionRow, SubscriptionRow};
+use super::rows::{
+    InFlightRow, RetainedRow, Row, RowKey, RowWrite, Rows, SessionRow, Sessions, SessionsFailed,
+    SubscriptionRow,
+};
+use crate::db::{Db, DbError};
 use bytes::Bytes;
 use rusqlite::{Connection, Result, Row as SqlRow, params};
 use std::sync::Arc;
+
+impl Sessions for Db {
+    async fn load(&self) -> std::result::Result<Rows, SessionsFailed> {
+        let loaded = self.read(|connection| load(connection).map_err(DbError::from)).await;
+        loaded.map_err(|failure| SessionsFailed(failure.into()))
+    }
+
+    async fn commit(&self, writes: Vec<RowWrite>) -> std::result::Result<(), SessionsFailed> {
+        let written = self.write(move |connection| write(connection, &writes).map_err(DbError::from)).await;
+        written.map_err(|failure| SessionsFailed(failure.into()))
+    }
+}
 
 /// Reads all rows.
 pub fn load(connection: &Connection) -> Result<Rows> {
@@ -55,36 +71,41 @@ pub fn write(connection: &Connection, writes: &[RowWrite]) -> Result<()> {
 
 fn put(connection: &Connection, row: &Row) -> Result<()> {
     match row {
-        Row::Retained(row) => connection.execute(
-            "INSERT OR REPLACE INTO retained (topic, qos, payload) VALUES (?1, ?2, ?3)",
-            params![&*row.topic, row.qos as u8, &*row.payload],
-        ),
-        Row::Session(row) => connection.execute(
-            "INSERT OR REPLACE INTO session (client, expiry_s) VALUES (?1, ?2)",
-            params![&*row.client, row.expiry_s],
-        ),
-        Row::Subscription(row) => connection.execute(
-            "INSERT OR REPLACE INTO subscription (client, filter, qos, retain_as_published)
+        Row::Retained(row) => connection
+            .prepare_cached("INSERT OR REPLACE INTO retained (topic, qos, payload) VALUES (?1, ?2, ?3)")?
+            .execute(params![&*row.topic, row.qos as u8, &*row.payload]),
+        Row::Session(row) => connection
+            .prepare_cached("INSERT OR REPLACE INTO session (client, expiry_s) VALUES (?1, ?2)")?
+            .execute(params![&*row.client, row.expiry_s]),
+        Row::Subscription(row) => connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO subscription (client, filter, qos, retain_as_published)
                  VALUES (?1, ?2, ?3, ?4)",
-            params![&*row.client, &*row.filter, row.qos as u8, row.retain_as_published],
-        ),
-        Row::InFlight(row) => connection.execute(
-            "INSERT OR REPLACE INTO inflight (client, seq, topic, payload) VALUES (?1, ?2, ?3, ?4)",
-            params![&*row.client, row.seq, &*row.topic, &*row.payload],
-        ),
+            )?
+            .execute(params![&*row.client, &*row.filter, row.qos as u8, row.retain_as_published]),
+        Row::InFlight(row) => connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO inflight (client, seq, topic, payload) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![&*row.client, row.seq, &*row.topic, &*row.payload]),
     }
     .map(drop)
 }
 
 fn delete(connection: &Connection, key: &RowKey) -> Result<()> {
     match key {
-        RowKey::Retained(topic) => connection.execute("DELETE FROM retained WHERE topic = ?1", [&**topic]),
-        RowKey::Session(client) => connection.execute("DELETE FROM session WHERE client = ?1", [&**client]),
-        RowKey::Subscription(client, filter) => connection
-            .execute("DELETE FROM subscription WHERE client = ?1 AND filter = ?2", [&**client, &**filter]),
-        RowKey::InFlight(client, seq) => {
-            connection.execute("DELETE FROM inflight WHERE client = ?1 AND seq = ?2", params![&**client, seq])
+        RowKey::Retained(topic) => {
+            connection.prepare_cached("DELETE FROM retained WHERE topic = ?1")?.execute([&**topic])
         }
+        RowKey::Session(client) => {
+            connection.prepare_cached("DELETE FROM session WHERE client = ?1")?.execute([&**client])
+        }
+        RowKey::Subscription(client, filter) => connection
+            .prepare_cached("DELETE FROM subscription WHERE client = ?1 AND filter = ?2")?
+            .execute([&**client, &**filter]),
+        RowKey::InFlight(client, seq) => connection
+            .prepare_cached("DELETE FROM inflight WHERE client = ?1 AND seq = ?2")?
+            .execute(params![&**client, seq]),
     }
     .map(drop)
 }
@@ -94,7 +115,7 @@ fn select<T>(
     sql: &str,
     read: impl FnMut(&SqlRow<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    connection.prepare(sql)?.query_map([], read)?.collect()
+    connection.prepare_cached(sql)?.query_map([], read)?.collect()
 }
 
 fn text(row: &SqlRow<'_>, index: usize) -> Result<Arc<str>> {

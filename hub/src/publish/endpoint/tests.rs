@@ -2,12 +2,15 @@
 
 mod bed;
 mod fleet;
+mod flow;
 mod framing;
 mod rights;
 mod sessions;
 
 use super::packet::WillPacket;
 use super::*;
+use airlift_bundles::ids::SiteId;
+use airlift_bundles::wire::Topic;
 use bytes::{Bytes, BytesMut};
 use std::sync::{Mutex, PoisonError};
 
@@ -43,4 +46,18 @@ impl Sessions for Database {
         self.write(&writes);
         Ok(())
     }
+}
+
+fn prefix() -> Name {
+    Name::new("airlift").unwrap()
+}
+
+fn site(id: &str) -> SiteId {
+    SiteId::new(id).unwrap()
+}
+
+/// Reads a topic without its prefix; `b/x/…` is short for a piece of some blob.
+fn topic(path: &str) -> Topic {
+    let path = path.replace("b/x/", &format!("b/sha256-{}/", "0f".repeat(32)));
+    Topic::parse(&format!("airlift/v1/{path}"), &prefix()).unwrap()
 }

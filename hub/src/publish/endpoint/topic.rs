@@ -5,62 +5,48 @@
 //! topic can be listed without looking at any subscriber.
 
 use super::reason::Reason;
+use airlift_bundles::ids::Name;
+use airlift_bundles::wire::Topic;
 use std::sync::Arc;
 
-/// Longest topic or filter: a prefix of 64 bytes, a site id of 63, a digest of 71 and what stands between.
-const TOPIC_BYTES_MAX: usize = 256;
+/// Longest filter: a prefix and a site id of 63 bytes each, a digest of 71, and what stands between.
+const FILTER_BYTES_MAX: usize = 256;
 /// Most levels under a subtree's head; the deepest in use is two (`b/<item>/<n>`).
 const TAIL_LEVELS_MAX: usize = 4;
 
-/// What a site says, by the topic that it says it on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Topic {
-    /// `u/s`: a signed outbox batch.
-    Status,
-    /// `u/get`: wanted items.
-    Get,
-    /// `u/conn`: the birth, and the will.
-    Connection,
-}
-
-/// Refuses a topic prefix: it is empty, too long, too deep, or holds what only a filter may.
+/// Refuses a topic that sites write, and not the hub.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the topic prefix `{prefix}` is not one to three plain levels of at most 64 bytes in all")]
-pub struct PrefixInvalid {
-    /// What was configured.
-    pub prefix: String,
-}
-
-/// Refuses a topic that is not the hub's to write.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{path}` is not a topic that the hub writes")]
-pub struct NotHubTopic {
-    /// The topic, without its prefix.
-    pub path: String,
-}
+#[error("`{0}` is a topic that sites write")]
+pub struct NotHubTopic(pub String);
 
 /// The topics under one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Topics {
-    prefix: Arc<str>,
+    prefix: Name,
 }
 
 impl Topics {
-    pub(super) fn new(prefix: &str) -> Result<Self, PrefixInvalid> {
-        let plain = prefix.split('/').all(is_plain_level) && prefix.split('/').count() <= 3;
-        if !plain || prefix.len() > 64 || prefix.starts_with('$') {
-            return Err(PrefixInvalid { prefix: prefix.to_owned() });
-        }
-        Ok(Self { prefix: prefix.into() })
+    pub(super) fn new(prefix: Name) -> Self {
+        Self { prefix }
     }
 
-    /// Returns which of its topics a site writes to; `None` is a topic that it may not write.
+    /// Reads a topic that a site writes to; `None` is one that it may not write.
     pub(super) fn upward(&self, site: &str, topic: &str) -> Option<Topic> {
-        match self.path(topic)?.strip_prefix("s/")?.strip_prefix(site)? {
-            "/u/s" => Some(Topic::Status),
-            "/u/get" => Some(Topic::Get),
-            "/u/conn" => Some(Topic::Connection),
+        let topic = Topic::parse(topic, &self.prefix).ok()?;
+        match &topic {
+            Topic::Status(owner) | Topic::Get(owner) | Topic::Conn(owner) => {
+                (owner.as_str() == site).then_some(topic)
+            }
             _ => None,
+        }
+    }
+
+    /// Writes the name of a topic that the hub writes to.
+    pub(super) fn hub_topic(&self, topic: &Topic) -> Result<Arc<str>, NotHubTopic> {
+        let name = topic.name(&self.prefix);
+        match topic {
+            Topic::Status(_) | Topic::Get(_) | Topic::Conn(_) => Err(NotHubTopic(name)),
+            _ => Ok(name.into()),
         }
     }
 
@@ -69,7 +55,7 @@ impl Topics {
         if filter == "$share" || filter.starts_with("$share/") {
             return Err(Reason::SHARED_NOT_SUPPORTED);
         }
-        if filter.is_empty() || filter.len() > TOPIC_BYTES_MAX || !is_filter(filter) {
+        if filter.is_empty() || filter.len() > FILTER_BYTES_MAX || !is_filter(filter) {
             return Err(Reason::FILTER_INVALID);
         }
         let tail = self.path(filter).and_then(split_readable).filter(|(owner, _)| match owner {
@@ -83,23 +69,9 @@ impl Topics {
         }
     }
 
-    /// Makes the full topic of one that the hub writes: `s/<site>/d/…`, `b/…` or `h/…`.
-    pub(super) fn hub_topic(&self, path: &str) -> Result<Arc<str>, NotHubTopic> {
-        let topic = format!("{}/{path}", self.prefix);
-        let written = split_readable(path).is_some_and(|(owner, tail)| {
-            owner.is_none_or(is_plain_level)
-                && tail.split('/').all(is_plain_level)
-                && tail.split('/').count() <= TAIL_LEVELS_MAX
-        });
-        if !written || topic.len() > TOPIC_BYTES_MAX {
-            return Err(NotHubTopic { path: path.to_owned() });
-        }
-        Ok(topic.into())
-    }
-
     /// Returns where the retained messages for one site alone begin.
     pub(super) fn site_head(&self, site: &str) -> String {
-        format!("{}/s/{site}/d/", self.prefix)
+        format!("{}/v1/s/{site}/d/", self.prefix)
     }
 
     /// Lists every allowed filter that matches `topic`, which [`Topics::hub_topic`] made.
@@ -126,7 +98,7 @@ impl Topics {
     }
 
     fn path<'a>(&self, topic: &'a str) -> Option<&'a str> {
-        topic.strip_prefix(&*self.prefix)?.strip_prefix('/')
+        topic.strip_prefix(self.prefix.as_str())?.strip_prefix("/v1/")
     }
 }
 
@@ -137,10 +109,6 @@ fn split_readable(path: &str) -> Option<(Option<&str>, &str)> {
     }
     let (site, rest) = path.strip_prefix("s/")?.split_once('/')?;
     Some((Some(site), rest.strip_prefix("d/")?))
-}
-
-fn is_plain_level(level: &str) -> bool {
-    !level.is_empty() && !level.contains(['+', '#', '/', '\0'])
 }
 
 /// Tells whether each wildcard stands alone in its level, and `#` in the last one.

@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// After [`Wire::finish`]: reads and forgets what the peer is still sending, up to `bytes_max`.
     ///
-    /// Closing with unread bytes resets the connection, and the reset overtakes the last word.
+    /// Closing with unread bytes resets the connection, and a last word lost before that is not sent again.
     pub(super) async fn linger(&mut self, mut bytes_max: usize) {
         poll_fn(|cx| {
             loop {

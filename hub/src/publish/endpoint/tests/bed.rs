@@ -26,7 +26,7 @@ pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
 #[derive(Clone)]
 pub(super) struct Fleet {
     ca: Arc<CertifiedIssuer<'static, KeyPair>>,
-    known: Arc<Mutex<BTreeMap<Vec<u8>, String>>>,
+    known: Arc<Mutex<BTreeMap<Vec<u8>, SiteId>>>,
 }
 
 impl Fleet {
@@ -44,7 +44,7 @@ impl Fleet {
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         if let Some(site) = known_as {
-            self.known.lock().unwrap().insert(key.subject_public_key_info(), site.to_owned());
+            self.known.lock().unwrap().insert(key.subject_public_key_info(), super::site(site));
         }
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = self.client_builder().with_client_auth_cert(vec![certificate.der().clone()], key);
@@ -85,7 +85,7 @@ impl Fleet {
 }
 
 impl Identify for Fleet {
-    fn identify(&self, certificate: PeerCertificate<'_>) -> Option<String> {
+    fn identify(&self, certificate: PeerCertificate<'_>) -> Option<SiteId> {
         self.known.lock().unwrap().get(certificate.spki).cloned()
     }
 }
@@ -95,7 +95,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// What a site said, as the ingest heard it.
-pub(super) type Said = (String, Topic, Bytes);
+pub(super) type Said = (SiteId, Topic, Bytes);
 
 /// Hears everything; answers while the gate is open, and refuses the payload `nonsense`.
 struct Ears {
@@ -104,9 +104,9 @@ struct Ears {
 }
 
 impl Ingest for Ears {
-    async fn publish(&self, from: &str, topic: Topic, payload: Bytes) -> Result<Accepted, Refused> {
+    async fn publish(&self, from: &SiteId, topic: Topic, payload: Bytes) -> Result<Accepted, Refused> {
         let refused = &payload[..] == b"nonsense";
-        self.said.send((from.to_owned(), topic, payload)).unwrap();
+        self.said.send((from.clone(), topic, payload)).unwrap();
         self.gate.clone().wait_for(|open| *open).await.unwrap();
         if refused { Err(Refused::Malformed) } else { Ok(Accepted) }
     }
@@ -132,7 +132,7 @@ impl Server {
         let (said_sender, said) = mpsc::unbounded_channel();
         let (gate, gate_receiver) = watch::channel(true);
         let ears = Ears { said: said_sender, gate: gate_receiver };
-        let endpoint = Endpoint::open("airlift/v1", limits, database.clone(), ears).await.unwrap();
+        let endpoint = Endpoint::open(prefix(), limits, database.clone(), ears).await.unwrap();
         let publisher = endpoint.publisher();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
