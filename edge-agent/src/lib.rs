@@ -5,5 +5,6 @@
 pub mod apply;
 pub mod clock;
 pub mod core;
+pub mod import;
 pub mod observe;
 pub mod ports;

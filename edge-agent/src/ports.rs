@@ -2,8 +2,10 @@
 //!
 //! Nothing behind them may hold process-global state, because thousands of agents run in one process.
 
+pub mod cancel;
 pub mod cluster;
 pub mod content;
+pub mod images;
 pub mod link;
 pub mod store;
 
@@ -12,6 +14,7 @@ use std::pin::Pin;
 
 pub use cluster::Cluster;
 pub use content::Content;
+pub use images::Images;
 pub use link::Link;
 pub use store::Store;
 

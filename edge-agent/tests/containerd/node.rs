@@ -1,0 +1,138 @@
+//! A containerd of the test's own: scratch root, state and socket, ended by process id.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use airlift_agent::import::Containerd;
+use airlift_agent::ports::images::Images;
+
+/// A running containerd. Dropping it kills the process and removes what it mounted and wrote.
+pub(crate) struct Node {
+    folder: tempfile::TempDir,
+    process: Option<Child>,
+    snapshotter: &'static str,
+}
+
+/// Says why the tests cannot run here, if so.
+pub(crate) fn cannot_run() -> Option<&'static str> {
+    let has = |program: &str| {
+        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    };
+    if !rustix::process::geteuid().is_root() {
+        return Some("containerd needs root");
+    }
+    (!has("containerd") || !has("ctr"))
+        .then_some("containerd is not installed (apt-get install containerd runc)")
+}
+
+impl Node {
+    pub(crate) async fn start(snapshotter: &'static str) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let mut node = Self { folder, process: None, snapshotter };
+        std::fs::create_dir(node.blobs()).expect("a scratch folder");
+        node.launch().await;
+        node
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.path().join("blobs")
+    }
+
+    pub(crate) fn containerd(&self) -> Containerd {
+        Containerd::new(&self.socket(), None).expect("a socket's path")
+    }
+
+    /// Ends containerd as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("our own child");
+            process.wait().expect("our own child");
+        }
+    }
+
+    /// Starts containerd on what is there and waits until its Kubernetes side answers.
+    pub(crate) async fn launch(&mut self) {
+        let path = |name: &str| self.path().join(name).display().to_string();
+        let config = format!(
+            r#"version = 2
+root = "{root}"
+state = "{state}"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+[grpc]
+address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_port = "0"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "{snapshotter}"
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = "{cni}"
+"#,
+            root = path("root"),
+            state = path("state"),
+            socket = self.socket().display(),
+            snapshotter = self.snapshotter,
+            cni = path("cni"),
+        );
+        let file = self.path().join("config.toml");
+        std::fs::write(&file, config).expect("the scratch folder is writable");
+        let log = std::fs::File::create(self.path().join("log")).expect("the scratch folder is writable");
+        let mut command = Command::new("containerd");
+        command.arg("--config").arg(file).stdout(Stdio::null()).stderr(log);
+        self.process = Some(command.spawn().expect("containerd is installed"));
+        for _ in 0..150 {
+            if self.containerd().present(&["never/there:1".to_owned()]).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let log = std::fs::read_to_string(self.path().join("log")).unwrap_or_default();
+        panic!("containerd does not answer:\n{log}");
+    }
+
+    /// Runs containerd's own tool and returns what it prints.
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> String {
+        let output = Command::new("ctr")
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", "k8s.io"])
+            .args(arguments)
+            .output()
+            .expect("ctr is installed");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "ctr {arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Reads a file of an image as a container would see it.
+    pub(crate) fn file_in(&self, image: &str, name: &str) -> Vec<u8> {
+        let mount = self.path().join("mount");
+        std::fs::create_dir_all(&mount).expect("a scratch folder");
+        let target = mount.display().to_string();
+        self.ctr(&["images", "mount", "--snapshotter", self.snapshotter, image, &target]);
+        let bytes = std::fs::read(mount.join(name)).expect("the file is in the image");
+        self.ctr(&["images", "unmount", "--rm", &target]);
+        bytes
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path().join("containerd.sock")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let below = self.path().display().to_string();
+        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for target in targets.filter(|target| target.starts_with(&below)) {
+            // What stays mounted stays behind in the scratch folder: no other test is harmed.
+            let _unmounted = Command::new("umount").args(["-l", target]).status();
+        }
+    }
+}
