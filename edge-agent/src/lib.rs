@@ -8,3 +8,4 @@ pub mod core;
 pub mod import;
 pub mod observe;
 pub mod ports;
+pub mod store;

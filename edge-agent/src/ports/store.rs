@@ -53,6 +53,9 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// Another process holds the state directory.
+    #[error("{0} is held by another process")]
+    Locked(String),
     /// SQLite or the file system failed.
     #[error("database failed: {0}")]
     Failed(String),
