@@ -4,8 +4,15 @@
 
 pub mod apply;
 pub mod clock;
+pub mod config;
 pub mod core;
+pub mod enrol;
+pub mod http;
 pub mod import;
 pub mod observe;
 pub mod ports;
+pub mod prepare;
+pub mod receive;
+pub mod run;
 pub mod store;
+pub mod tls;

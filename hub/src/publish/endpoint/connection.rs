@@ -292,7 +292,7 @@ impl<I: Ingest> Connection<I> {
             }
         };
         if !stopping {
-            self.outbox.clear_droppable();
+            self.outbox.clear();
         }
         let refused = matches!(end.cause, WireEnd::Refused(_));
         part(wire, last.map(disconnect), refused).await;

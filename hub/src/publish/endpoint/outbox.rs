@@ -123,11 +123,10 @@ impl Outbox {
         Some(chunk)
     }
 
-    /// Drops the QoS 0 messages that wait, so that a last word is not behind a megabyte.
-    pub(super) fn clear_droppable(&self) {
+    /// Drops all that waits, before a last word.
+    pub(super) fn clear(&self) {
         let mut lanes = self.lanes();
-        let dropped: usize = std::mem::take(&mut lanes.bulk).iter().map(Chunk::len).sum();
-        lanes.bytes -= dropped;
+        *lanes = Lanes { closing: lanes.closing, waker: lanes.waker.take(), ..Lanes::default() };
     }
 
     /// Tells whether the peer leaves its answers unread, so that it must not be read from.

@@ -1,0 +1,115 @@
+//! The files of the content store: complete blobs under their digest, transfers under theirs.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use airlift_bundles::ids::Sha256Digest;
+use airlift_bundles::pieces::PIECE_BYTES;
+use sha2::{Digest as _, Sha256};
+
+/// Paths are made from digests alone; nothing from outside names a file.
+pub(super) struct Files {
+    blobs: PathBuf,
+    partial: PathBuf,
+}
+
+impl Files {
+    pub(super) fn open(state_dir: PathBuf) -> io::Result<Self> {
+        let files = Self { blobs: state_dir.join("blobs/sha256"), partial: state_dir.join("blobs/partial") };
+        fs::create_dir_all(&files.blobs)?;
+        fs::create_dir_all(&files.partial)?;
+        Ok(files)
+    }
+
+    pub(super) fn blob(&self, digest: &Sha256Digest) -> PathBuf {
+        self.blobs.join(digest.to_hex())
+    }
+
+    fn partial(&self, digest: &Sha256Digest) -> PathBuf {
+        self.partial.join(digest.to_hex())
+    }
+
+    pub(super) fn size_of(&self, digest: &Sha256Digest) -> Option<u64> {
+        fs::metadata(self.blob(digest)).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+
+    pub(super) fn has_partial(&self, digest: &Sha256Digest) -> bool {
+        self.partial(digest).is_file()
+    }
+
+    /// Reads a whole blob of at most `limit` bytes; `None` where its file is gone.
+    pub(super) fn read(&self, digest: &Sha256Digest, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.blob(digest)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("blob is over {limit} bytes")));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Writes one piece into a transfer's file, which grows as a sparse file.
+    pub(super) fn write_piece(&self, digest: &Sha256Digest, piece: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(self.partial(digest))?;
+        file.seek(SeekFrom::Start(piece * PIECE_BYTES as u64))?;
+        file.write_all(bytes)
+    }
+
+    pub(super) fn sync_partial(&self, digest: &Sha256Digest) -> io::Result<()> {
+        File::open(self.partial(digest))?.sync_data()
+    }
+
+    pub(super) fn drop_partial(&self, digest: &Sha256Digest) {
+        let _ = fs::remove_file(self.partial(digest)); // gone already is as good
+    }
+
+    /// Hashes a transfer's file as a whole; only the right digest gives it its name.
+    pub(super) fn finish(&self, digest: &Sha256Digest, size: u64) -> io::Result<bool> {
+        let path = self.partial(digest);
+        let mut file = File::open(&path)?;
+        if file.metadata()?.len() != size {
+            return Ok(false);
+        }
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+        if hasher.finalize()[..] != digest.as_bytes()[..] {
+            return Ok(false);
+        }
+        file.sync_all()?;
+        self.name(&path, digest)?;
+        Ok(true)
+    }
+
+    /// Writes a small blob that is at hand as a whole and was verified.
+    pub(super) fn write_whole(&self, digest: &Sha256Digest, bytes: &[u8]) -> io::Result<()> {
+        let path = self.partial(digest);
+        let mut file = File::create(&path)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        self.name(&path, digest)
+    }
+
+    fn name(&self, from: &Path, digest: &Sha256Digest) -> io::Result<()> {
+        fs::rename(from, self.blob(digest))?;
+        File::open(&self.blobs)?.sync_all()
+    }
+
+    pub(super) fn drop_blob(&self, digest: &Sha256Digest) -> io::Result<()> {
+        match fs::remove_file(self.blob(digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

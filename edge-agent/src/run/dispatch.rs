@@ -1,0 +1,319 @@
+//! Starts what a committed step asks for; every end comes back as an event.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{debug, warn};
+
+use super::ops::{Operations, Replies};
+use super::{Ports, Site, WriteMedia, batch, surroundings};
+use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply};
+use crate::core::effect::{FetchLimits, WantedDocument};
+use crate::core::event::{ConnId, Failure, OpId};
+use crate::core::object::{Generation, Gvk, Health, ObjectRef, Verdict};
+use crate::core::write::MetaRow;
+use crate::core::{Effect, Event};
+use crate::ports::cluster::{ApplyRequest, Propagation};
+use crate::ports::images::{ImageToImport, ImportError};
+use crate::ports::link::Outgoing;
+use crate::ports::{Boxed, Content as _, cancel::CancelFlag};
+use crate::prepare::Bodies;
+
+/// Carries effects out.
+pub(super) struct Dispatcher {
+    site: Site,
+    ports: Ports,
+    bodies: Arc<Bodies>,
+    events: mpsc::Sender<Event>,
+    replies: Replies,
+    operations: Operations,
+    watch: Option<AbortHandle>,
+    wake_at: Option<u64>,
+    conn: Option<ConnId>,
+    kept: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(site: Site, ports: Ports, bodies: Arc<Bodies>, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            site,
+            ports,
+            bodies,
+            events,
+            replies: Replies::default(),
+            operations: Operations::default(),
+            watch: None,
+            wake_at: None,
+            conn: None,
+            kept: Arc::default(),
+        }
+    }
+
+    pub(super) fn replies(&self) -> Replies {
+        self.replies.clone()
+    }
+
+    /// Starts looking at the site by itself; ends when the result is dropped.
+    pub(super) fn watch_surroundings(&self) -> JoinSet<()> {
+        let mut watches = JoinSet::new();
+        let (ports, events) = (self.ports.clone(), self.events.clone());
+        watches.spawn(surroundings::watch_site(ports.clone(), self.site.state_dir.clone(), events.clone()));
+        watches.spawn(surroundings::watch_images(ports, Arc::clone(&self.kept), events));
+        watches
+    }
+
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        self.wake_at
+    }
+
+    pub(super) fn woken(&mut self) {
+        self.wake_at = None;
+    }
+
+    /// Remembers the connection that documents are asked for over.
+    pub(super) fn linked(&mut self, conn: ConnId) {
+        self.conn = Some(conn);
+    }
+
+    pub(super) fn forget(&mut self, op: OpId) {
+        self.operations.forget(op);
+    }
+
+    /// Stops everything without a word: the core that asked for it is gone, or the process is ending.
+    pub(super) fn drop_all(&mut self) {
+        self.operations.cancel_all();
+        self.wake_at = None;
+        if let Some(watch) = self.watch.take() {
+            watch.abort();
+        }
+    }
+
+    /// Starts one effect; `meta` says who signs.
+    pub(super) fn start(&mut self, effect: Effect, meta: Option<&MetaRow>) {
+        match effect {
+            Effect::Wake { at_mono_ms } => self.wake_at = Some(at_mono_ms),
+            Effect::Connect { after_ms } => {
+                if let Some(link) = &self.ports.link {
+                    link.connect(std::time::Duration::from_millis(after_ms));
+                }
+            }
+            Effect::Disconnect => {
+                if let Some(link) = self.ports.link.clone() {
+                    tokio::spawn(async move { link.disconnect().await });
+                }
+            }
+            Effect::Birth { conn, conn_seq, assignment, root_version } => {
+                self.publish(conn, Outgoing::Birth { conn_seq, assignment, root_version });
+            }
+            Effect::Send { conn, chain_id, from, upto, status } => {
+                let Some(meta) = meta.cloned() else { return };
+                let (site, ports) = (self.site.clone(), self.ports.clone());
+                tokio::spawn(async move {
+                    let range = batch::Range { chain_id, from, upto, status };
+                    if let Err(fault) = batch::send(&site, &ports, &meta, conn, range).await {
+                        warn!(%fault, "records were not sent and will be offered again");
+                    }
+                });
+            }
+            Effect::Want(documents) => self.want(documents),
+            Effect::Fetch { op, generation, limits } => self.fetch(op, generation, limits),
+            Effect::Prepare { op, generation } => {
+                let bodies = Arc::clone(&self.bodies);
+                self.operate(op, async move {
+                    match bodies.prepare(&generation).await {
+                        Ok(plan) => Event::Prepared { op, plan },
+                        Err(failure) => Event::PrepareFailed { op, failure },
+                    }
+                });
+            }
+            Effect::Import { op, generation } => self.import(op, generation),
+            Effect::Api { op, call } => {
+                let (ports, bodies) = (self.ports.clone(), Arc::clone(&self.bodies));
+                self.operate(
+                    op,
+                    async move { Event::Api { op, reply: call_api(&ports, &bodies, call).await } },
+                );
+            }
+            Effect::ReadHealth { op, generation, object } => self.read_health(op, generation, object),
+            Effect::Watch { kinds } => self.watch(kinds),
+            Effect::Cancel { op } => {
+                self.operations.cancel(op);
+                self.tell(Event::OpEnded { op });
+            }
+            Effect::Keep { generations } => self.keep(generations),
+            Effect::WriteMedia { media, chain_id, from, upto } => {
+                let request = WriteMedia { media, chain_id, from, upto };
+                let media = self.ports.media.clone();
+                tokio::spawn(async move {
+                    let _ = media.send(request).await; // without a media edge there is nobody to write
+                });
+            }
+            Effect::Reply { request, reply } => self.replies.answer(request, reply),
+            Effect::Exit => {}
+        }
+    }
+
+    fn publish(&self, conn: ConnId, message: Outgoing) {
+        let Some(link) = &self.ports.link else { return };
+        if link.publish(conn, message).is_err() {
+            debug!("queue to the hub is full; the core will ask again");
+        }
+    }
+
+    fn want(&self, documents: BTreeSet<WantedDocument>) {
+        if let Some(conn) = self.conn {
+            self.publish(conn, Outgoing::Documents(documents));
+        }
+    }
+
+    /// Runs an operation whose last word is an event; cancelled, it says nothing.
+    fn operate(&mut self, op: OpId, work: impl Future<Output = Event> + Send + 'static) {
+        let events = self.events.clone();
+        let task = tokio::spawn(async move {
+            let _ = events.send(work.await).await; // the agent is ending
+        });
+        self.operations.insert(op, task.abort_handle());
+    }
+
+    fn tell(&self, event: Event) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let _ = events.send(event).await; // the agent is ending
+        });
+    }
+
+    fn fetch(&mut self, op: OpId, generation: Arc<Generation>, limits: FetchLimits) {
+        let content = Arc::clone(&self.ports.content);
+        let events = self.events.clone();
+        self.operate(op, async move {
+            let (sender, mut progress) = mpsc::channel(1);
+            let fetch = content.fetch(generation, limits, sender);
+            tokio::pin!(fetch);
+            loop {
+                tokio::select! {
+                    biased;
+                    outcome = &mut fetch => return match outcome {
+                        Ok(()) => Event::ContentReady { op },
+                        Err(error) => Event::ContentFailed { op, failure: error.into() },
+                    },
+                    Some((have_bytes, total_bytes)) = progress.recv() => {
+                        let _ = events.try_send(Event::ContentProgress { op, have_bytes, total_bytes }); // only news
+                    }
+                }
+            }
+        });
+    }
+
+    fn import(&mut self, op: OpId, generation: Arc<Generation>) {
+        let (images, bodies) = (Arc::clone(&self.ports.images), Arc::clone(&self.bodies));
+        self.operate(op, async move {
+            let work = async {
+                for image in bodies.images(&generation)? {
+                    import_one(images.as_ref(), &image).await?;
+                }
+                Ok::<(), Failure>(())
+            };
+            match work.await {
+                Ok(()) => Event::Imported { op },
+                Err(failure) => Event::ImportFailed { op, failure },
+            }
+        });
+    }
+
+    fn read_health(&mut self, op: OpId, generation: Arc<Generation>, object: ObjectRef) {
+        let cluster = Arc::clone(&self.ports.cluster);
+        self.operate(op, async move {
+            let health = match cluster.health(&generation, &object).await {
+                Ok(health) => health,
+                Err(error) => unreadable(&error),
+            };
+            Event::Health { op, health }
+        });
+    }
+
+    fn watch(&mut self, kinds: BTreeSet<Arc<Gvk>>) {
+        if let Some(before) = self.watch.take() {
+            before.abort();
+        }
+        if kinds.is_empty() {
+            return;
+        }
+        let (cluster, events) = (Arc::clone(&self.ports.cluster), self.events.clone());
+        let task = tokio::spawn(async move { cluster.watch(kinds, events).await });
+        self.watch = Some(task.abort_handle());
+    }
+
+    /// Drops content that no kept generation needs, and says which of its images the runtime has lost.
+    fn keep(&self, generations: Vec<Arc<Generation>>) {
+        let references: BTreeSet<String> = generations
+            .iter()
+            .filter_map(|generation| self.bodies.images(generation).ok())
+            .flatten()
+            .flat_map(|image| image.references)
+            .collect();
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = references;
+        self.bodies.keep(&generations);
+        let content = Arc::clone(&self.ports.content);
+        tokio::spawn(async move {
+            match content.keep(generations).await {
+                Ok(0) => {}
+                Ok(freed_bytes) => debug!(freed_bytes, "dropped content that nothing needs"),
+                Err(fault) => warn!(%fault, "content that nothing needs was not dropped"),
+            }
+        });
+    }
+}
+
+async fn import_one(images: &dyn crate::ports::Images, image: &ImageToImport) -> Result<(), Failure> {
+    let cancel = CancelFlag::default();
+    let imported = images.import(image, &mut |_| {}, &cancel).await.map_err(|error| from_import(&error))?;
+    debug!(image = %imported.top, bytes = imported.bytes, "image is in the container runtime");
+    Ok(())
+}
+
+fn from_import(error: &ImportError) -> Failure {
+    let class = error.class();
+    Failure { class, code: error.code(), reason: error.to_string(), evidence: Vec::new() }
+}
+
+/// One call of the `Cluster` port; bodies are rendered here and go no further.
+fn call_api<'a>(
+    ports: &'a Ports,
+    bodies: &'a Bodies,
+    call: ApiCall,
+) -> Boxed<'a, Result<ApiReply, ApiError>> {
+    Box::pin(async move {
+        match call {
+            ApiCall::List { app, gvk, only } => match ports.cluster.list(&app, &gvk, &only).await {
+                Ok(found) => Ok(ApiReply::Listed(found)),
+                Err(error) if error.class == ApiErrorClass::KindUnknown => Ok(ApiReply::Listed(Vec::new())),
+                Err(error) => Err(error),
+            },
+            ApiCall::Apply { generation, index, object, uid, dry_run } => {
+                let body = bodies.body(&generation, index).map_err(unrendered)?;
+                let field_manager = format!("airlift/{}", generation.app);
+                let request = ApplyRequest { object, body, field_manager, force: true, dry_run, uid };
+                ports.cluster.apply(request).await.map(ApiReply::Applied)
+            }
+            ApiCall::Delete { object, uid } => {
+                ports.cluster.delete(&object, &uid, Propagation::Background).await.map(|()| ApiReply::Deleted)
+            }
+        }
+    })
+}
+
+/// Content that was complete when it was prepared cannot be read now: the disk's fault, so it is tried again.
+fn unrendered(failure: Failure) -> ApiError {
+    ApiError { class: ApiErrorClass::Unavailable, status: 0, message: failure.reason }
+}
+
+fn unreadable(error: &ApiError) -> Health {
+    let verdict = match error.class {
+        ApiErrorClass::NotFound => Verdict::Missing,
+        _ => Verdict::Unknown,
+    };
+    Health { verdict, restarts: 0, reason: error.message.clone(), evidence: Vec::new() }
+}

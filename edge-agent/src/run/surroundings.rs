@@ -1,0 +1,101 @@
+//! Looks at the site by itself: does the API answer, how are the nodes, is there room, are the images still there.
+//!
+//! Only changes become events; nothing here touches the network beyond the node.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use airlift_bundles::document::status::NodeStatus;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::Ports;
+use crate::core::Event;
+use crate::core::object::Uid;
+
+/// Between two looks while the API answers.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks while it does not: a site that boots should not wait long.
+const LOOK_WHILE_DOWN: Duration = Duration::from_secs(1);
+/// A change of free space below this is no news.
+const DISK_STEP_BYTES: u64 = 64 << 20;
+/// Between the first loss and the question what else was lost: a removal comes in many events.
+const LOSS_SETTLES: Duration = Duration::from_millis(500);
+/// Between two attempts to subscribe to losses.
+const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Watches nodes, API and disk until the agent ends.
+pub(super) async fn watch_site(ports: Ports, state_dir: PathBuf, events: mpsc::Sender<Event>) {
+    let mut up: Option<(bool, Option<Uid>)> = None;
+    let mut nodes: Option<Vec<NodeStatus>> = None;
+    let mut free: Option<u64> = None;
+    loop {
+        let mut news = Vec::new();
+        let cluster = ports.cluster.cluster_uid().await;
+        if let Err(error) = &cluster {
+            debug!(%error, "API server does not answer");
+        }
+        let now = (cluster.is_ok(), cluster.ok());
+        if up.as_ref() != Some(&now) {
+            news.push(Event::ApiState { up: now.0, cluster: now.1.clone() });
+        }
+        if now.0
+            && let Ok(seen) = ports.cluster.nodes().await
+            && nodes.as_ref() != Some(&seen)
+        {
+            news.push(Event::Nodes(seen.clone()));
+            nodes = Some(seen);
+        }
+        let pause = if now.0 { LOOK_EVERY } else { LOOK_WHILE_DOWN };
+        up = Some(now);
+        if let Ok(disk) = rustix::fs::statvfs(&state_dir) {
+            let free_bytes = disk.f_bavail * disk.f_frsize;
+            if free.is_none_or(|before| before.abs_diff(free_bytes) >= DISK_STEP_BYTES) {
+                news.push(Event::Disk { free_bytes, free_inodes: disk.f_favail });
+                free = Some(free_bytes);
+            }
+        }
+        for event in news {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Tells the core when images that it keeps are gone from the container runtime.
+pub(super) async fn watch_images(
+    ports: Ports,
+    kept: Arc<Mutex<BTreeSet<String>>>,
+    events: mpsc::Sender<Event>,
+) {
+    loop {
+        if let Ok(mut losses) = ports.images.watch_removed().await {
+            loop {
+                // What was lost while nobody listened is asked for first.
+                let references: Vec<String> =
+                    kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+                if !references.is_empty() {
+                    match ports.images.missing(&references).await {
+                        Ok(lost) if !lost.is_empty() => {
+                            if events.send(Event::ImagesLost { references: lost }).await.is_err() {
+                                return;
+                            }
+                        }
+                        Ok(_) => {}
+                        Err(_) => break,
+                    }
+                }
+                if losses.next().await.is_err() {
+                    break;
+                }
+                let more = async { while losses.next().await.is_ok() {} };
+                let _ = tokio::time::timeout(LOSS_SETTLES, more).await; // the storm has passed, or the watch ended
+            }
+        }
+        tokio::time::sleep(SUBSCRIBE_AGAIN).await;
+    }
+}
