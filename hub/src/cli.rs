@@ -6,16 +6,27 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use airlift_bundles::ids::Name;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use context::ContextName;
 use failure::Failure;
 use terminal::{Colour, Terminal};
 
+mod assign;
+mod bundle;
+mod client;
+mod context;
+mod doctor;
 mod envelope_file;
 mod explain;
 mod failure;
 mod key;
+mod media;
 mod output;
+mod publish;
+mod receipt;
 mod root;
+mod site;
 mod terminal;
 
 /// Keeps applications right on sites that are seldom, badly or never connected.
@@ -32,6 +43,9 @@ struct Airlift {
     /// Answer every question with yes
     #[arg(long, short = 'y', global = true)]
     yes: bool,
+    /// The hub to speak to, by the name that `airlift login` was given
+    #[arg(long, global = true, env = "AIRLIFT_CONTEXT", value_name = "NAME", default_value = "default")]
+    context: Name,
     /// When to colour errors
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     color: Colour,
@@ -45,6 +59,30 @@ enum Command {
     /// Make and change the fleet's root by an m-of-n ceremony (no hub needed)
     #[command(subcommand)]
     Root(root::RootCommand),
+    /// Build, sign and check bundles (no hub needed)
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+    /// Say where the hub is and who speaks to it
+    Login(context::Login),
+    /// Bring a signed bundle to the hub
+    Publish(publish::Publish),
+    /// Enrol, list, label and revoke sites
+    #[command(subcommand)]
+    Site(site::SiteCommand),
+    /// Say which release of an app sites should run
+    Assign(assign::AssignArgs),
+    /// Remove an app from sites
+    Retire(assign::RetireArgs),
+    /// List and verify what sites signed
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
+    /// Write and take back sticks
+    #[command(subcommand)]
+    Media(media::MediaCommand),
+    /// Look for what is wrong here and at the hub
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell
+    Completion(explain::Completion),
     /// Say what an error code means and what to do
     Explain(explain::Explain),
 }
@@ -61,7 +99,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let terminal = Terminal::new(airlift.yes, airlift.color);
-    match dispatch(&airlift.command, terminal) {
+    match dispatch(&airlift.command, &ContextName(airlift.context), terminal) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
@@ -71,10 +109,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, terminal: Terminal) -> Result<(), Failure> {
+fn dispatch(command: &Command, context: &ContextName, terminal: Terminal) -> Result<(), Failure> {
     match command {
+        Command::Bundle(command) => bundle::run(command, terminal),
+        Command::Publish(arguments) => publish::publish(arguments, context, terminal),
+        Command::Login(arguments) => context::login(arguments, context),
+        Command::Site(command) => site::run(command, context, terminal),
+        Command::Assign(arguments) => assign::assign(arguments, context),
+        Command::Retire(arguments) => assign::retire(arguments, context, terminal),
+        Command::Receipt(command) => receipt::run(command, context),
         Command::Key(command) => key::run(command, terminal),
-        Command::Root(command) => root::run(command, terminal),
+        Command::Root(command) => root::run(command, context, terminal),
+        Command::Media(command) => media::run(command, context, terminal),
+        Command::Doctor(arguments) => doctor::doctor(arguments, context),
+        Command::Completion(arguments) => explain::complete(arguments, Airlift::command()),
         Command::Explain(arguments) => explain::explain(arguments),
     }
 }

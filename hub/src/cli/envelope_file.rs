@@ -1,7 +1,8 @@
 //! Envelopes in files: drafts that wait for signatures, and documents that have them.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use airlift_bundles::envelope::Envelope;
@@ -14,11 +15,15 @@ use crate::keyfile;
 
 /// Reads the bytes of a document file, bounded before anything looks at them.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    // one byte more than allowed, so that the envelope's reader sees and names the excess
+    read_up_to(path, Limits::DEFAULT.document_bytes as u64 + 1)
+}
+
+/// Reads the first `most` bytes of a file.
+pub(crate) fn read_up_to(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
     let name = |cause: io::Error| Failure::from(cause).during(format!("cannot read {}", path.display()));
-    // base64 makes a payload a third larger, and the envelope itself needs a little
-    let most = Limits::DEFAULT.document_bytes as u64;
     let mut bytes = Vec::new();
-    File::open(path).map_err(name)?.take(most + 1).read_to_end(&mut bytes).map_err(name)?;
+    File::open(path).map_err(name)?.take(most).read_to_end(&mut bytes).map_err(name)?;
     Ok(bytes)
 }
 
@@ -31,11 +36,21 @@ pub(crate) fn read(path: &Path) -> Result<Envelope, Failure> {
 
 /// Writes a file whole or not at all: beside it, synced, renamed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_with_mode(path, bytes, 0o644)
+}
+
+/// Writes a file for its owner alone, whole or not at all.
+pub(crate) fn write_secret_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_with_mode(path, bytes, 0o600)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let write = || {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");
         let beside = PathBuf::from(beside);
-        let mut file = File::create(&beside)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(mode).open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)
@@ -66,7 +81,7 @@ pub(crate) struct SignArgs {
     #[command(flatten)]
     pub(crate) passphrase: PassphraseArgs,
     /// Write the signed copy here instead of into the draft
-    #[arg(long, short = 'O', value_name = "FILE")]
+    #[arg(long, short = 'o', value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
 }
 
@@ -102,6 +117,18 @@ impl SignArgs {
     }
 }
 
+/// Takes over the signatures of copies of one draft; returns how many were new.
+pub(crate) fn merge(envelope: &mut Envelope, copies: &[PathBuf]) -> Result<usize, Failure> {
+    let mut gained = 0;
+    for copy in copies {
+        gained += envelope.merge(&read(copy)?).map_err(|error| {
+            let failure = Failure::from(error).during(format!("{} is another draft", copy.display()));
+            failure.next("Its holder signed something else: compare both. Nothing was changed.")
+        })?;
+    }
+    Ok(gained)
+}
+
 /// `2 of 3 signed, 1 more needed`, and the ids of those who did not sign.
 pub(crate) fn signing_state<'k>(
     envelope: &Envelope,
@@ -127,11 +154,6 @@ pub(crate) struct SigningState {
 }
 
 impl SigningState {
-    /// Whether enough signed.
-    pub(crate) fn is_met(&self) -> bool {
-        self.signed.len() >= self.threshold
-    }
-
     /// Lines for a person.
     pub(crate) fn lines(&self, role: &str) -> Vec<String> {
         let (signed, of) = (self.signed.len(), self.signed.len() + self.missing.len());

@@ -38,3 +38,17 @@ pub(crate) fn explain(arguments: &Explain) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  airlift completion bash > /etc/bash_completion.d/airlift")]
+pub(crate) struct Completion {
+    /// The shell: bash, zsh, fish, elvish or powershell
+    shell: clap_complete::Shell,
+}
+
+pub(crate) fn complete(arguments: &Completion, mut command: clap::Command) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, "airlift", &mut script);
+    Ok(std::io::Write::write_all(&mut std::io::stdout().lock(), &script)?)
+}

@@ -86,6 +86,21 @@ impl Failure {
         self
     }
 
+    /// What happened and why, in one line.
+    pub(crate) fn summary(&self) -> String {
+        let mut text = self.message.clone();
+        for cause in &self.causes {
+            text.push_str(": ");
+            text.push_str(cause);
+        }
+        text
+    }
+
+    /// What to do next.
+    pub(crate) fn advice(&self) -> String {
+        self.next.as_deref().or(self.code.map(Code::next_step)).unwrap_or("Read the message.").to_owned()
+    }
+
     /// Whether the reader of our output went away, which is no failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.kind == Kind::Runtime && self.message == BROKEN_PIPE

@@ -1,4 +1,5 @@
-//! `airlift root`: the m-of-n ceremony that makes and changes a fleet's root; needs no hub and no network.
+//! `airlift root`: the m-of-n ceremony that makes and changes a fleet's root; all but `publish` needs no hub and
+//! no network.
 //!
 //! A draft is an unsigned envelope in a file. Holders sign the same payload, each on their own machine, in one
 //! file that goes round or in copies that are merged; `finalize` checks it as every site will.
@@ -7,11 +8,13 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::context::ContextName;
 use super::failure::Failure;
 use super::terminal::Terminal;
 
 pub(crate) mod ceremony;
 pub(crate) mod draft;
+mod publish;
 pub(crate) mod show;
 
 #[derive(Debug, Subcommand)]
@@ -59,6 +62,8 @@ pub(crate) enum RootCommand {
     Verify(show::Verify),
     /// Show what a root or draft says, and who signed
     Show(show::Show),
+    /// Hand signed roots to the hub
+    Publish(publish::Publish),
 }
 
 /// The draft that a command changes.
@@ -72,7 +77,7 @@ pub(crate) struct DraftArgs {
     pub(crate) discard_signatures: bool,
 }
 
-pub(crate) fn run(command: &RootCommand, terminal: Terminal) -> Result<(), Failure> {
+pub(crate) fn run(command: &RootCommand, context: &ContextName, terminal: Terminal) -> Result<(), Failure> {
     match command {
         RootCommand::Init(arguments) => draft::init(arguments, terminal),
         RootCommand::Edit(arguments) => draft::edit(arguments, terminal),
@@ -105,5 +110,6 @@ pub(crate) fn run(command: &RootCommand, terminal: Terminal) -> Result<(), Failu
         RootCommand::Finalize(arguments) => ceremony::finalize(arguments, terminal),
         RootCommand::Verify(arguments) => show::verify(arguments),
         RootCommand::Show(arguments) => show::show(arguments),
+        RootCommand::Publish(arguments) => publish::publish(arguments, &context.client()?),
     }
 }

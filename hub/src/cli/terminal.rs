@@ -6,17 +6,18 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
 
 /// A passphrase or token longer than this is a wrong file.
 const SECRET_BYTES_MAX: u64 = 4096;
-/// How often progress is told where no terminal can draw it.
-const PLAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often progress is told where no terminal can draw it: seconds.
+const PLAIN_PROGRESS_INTERVAL_S: u64 = 10;
 
 /// When errors are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -98,43 +99,44 @@ impl Terminal {
     pub(crate) fn progress(self, what: &str, total: u64) -> Progress {
         let drawn = io::stderr().is_terminal();
         let target = if drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(total), target);
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_finish(ProgressFinish::AndClear);
         let style = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(what.to_owned());
-        Progress { bar, drawn, told: Duration::ZERO }
+        Progress { bar, drawn, told_s: Arc::new(AtomicU64::new(0)) }
     }
 }
 
-/// Progress through bytes.
+/// Progress through bytes; clones count together.
+#[derive(Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
     drawn: bool,
-    told: Duration,
+    told_s: Arc<AtomicU64>,
 }
 
 impl Progress {
-    /// Says what is being worked on.
-    pub(crate) fn now(&self, what: &str) {
-        self.bar.set_message(what.to_owned());
+    /// How many bytes are done.
+    pub(crate) fn position(&self) -> u64 {
+        self.bar.position()
+    }
+
+    /// Says how many bytes are done in all.
+    pub(crate) fn move_to(&self, bytes: u64) {
+        self.bar.set_position(bytes);
     }
 
     /// Counts bytes that are done.
-    pub(crate) fn done(&mut self, bytes: u64) {
+    pub(crate) fn done(&self, bytes: u64) {
         self.bar.inc(bytes);
-        let elapsed = self.bar.elapsed();
-        if !self.drawn && elapsed >= self.told + PLAIN_PROGRESS_INTERVAL {
-            self.told = elapsed;
+        let elapsed_s = self.bar.elapsed().as_secs();
+        let due_s = self.told_s.load(Ordering::Relaxed) + PLAIN_PROGRESS_INTERVAL_S;
+        if !self.drawn && elapsed_s >= due_s {
+            self.told_s.store(elapsed_s, Ordering::Relaxed);
             let (position, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
             let (position, total) = (indicatif::BinaryBytes(position), indicatif::BinaryBytes(total));
             eprintln!("{}: {position} of {total}", self.bar.message());
         }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Finalize {
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
     /// Where to write the root; VERSION.json beside the draft by default
-    #[arg(long, short = 'O', value_name = "FILE")]
+    #[arg(long, short = 'o', value_name = "FILE")]
     out: Option<PathBuf>,
 }
 
@@ -87,16 +87,7 @@ pub(crate) fn sign(arguments: &Sign, terminal: Terminal) -> Result<(), Failure> 
 
 pub(crate) fn merge(arguments: &Merge, terminal: Terminal) -> Result<(), Failure> {
     let (mut envelope, root) = draft::read(&arguments.file)?;
-    let mut gained = 0;
-    for copy in &arguments.copies {
-        let other = envelope_file::read(copy)?;
-        gained += envelope.merge(&other).map_err(|error| {
-            let failure = Failure::from(error).during(format!("{} is another draft", copy.display()));
-            failure.next(
-                "Its holder signed something else: show both with `airlift root show`. Nothing was changed.",
-            )
-        })?;
-    }
+    let gained = envelope_file::merge(&mut envelope, &arguments.copies)?;
     envelope_file::write(&arguments.file, &envelope)?;
     terminal.note(format!("{gained} new signatures"));
     print_state(&envelope, &root, None)
