@@ -1,66 +1,8 @@
 //! The root ceremony with the real program: no hub, no network, one process per holder.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use desk::Desk;
 
-struct Desk {
-    folder: tempfile::TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn airlift(&self, line: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_airlift"))
-            .current_dir(self.path())
-            .env_remove("AIRLIFT_PASSPHRASE_FILE")
-            .stdin(std::process::Stdio::null())
-            .args(line.split_whitespace())
-            .output()
-            .unwrap()
-    }
-
-    /// Runs a line that must succeed; gives what it printed.
-    fn good(&self, line: &str) -> String {
-        let output = self.airlift(line);
-        let (said, told) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "airlift {line}: {:?}\n{said}{told}", output.status.code());
-        said
-    }
-
-    /// Runs a line that must fail with `exit`; gives what it told.
-    fn bad(&self, exit: i32, line: &str) -> String {
-        let output = self.airlift(line);
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(exit), "airlift {line}\n{}{told}", text(&output.stdout));
-        told
-    }
-
-    fn keys(&self, names: &[&str]) {
-        for name in names {
-            self.good(&format!("key generate {name}.key --plain"));
-        }
-    }
-
-    fn two_of_three(&self) {
-        self.keys(&["a", "b", "c", "director", "r1", "r2"]);
-        self.good(
-            "root init root.json --fleet lab --root-key a.pub --root-key b.pub --root-key c.pub \
-             --root-threshold 2 --director-key director.pub --release-key r1.pub --release-key r2.pub \
-             --release-threshold 2",
-        );
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+mod desk;
 
 #[test]
 fn two_of_three_holders_make_a_root_and_one_does_not() {
