@@ -356,3 +356,6 @@ fn from_layout(error: &LayoutError) -> ContentError {
         _ => refused(error.code(), error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;
