@@ -26,8 +26,8 @@ use crate::ids::Sha256Digest;
 pub const DIRECTORY: &str = "airlift-media";
 /// Files over this are split in numbered parts, since FAT holds none of 4 GiB: bytes.
 pub const PART_BYTES: u64 = 3_900 << 20;
-/// Entries of one media, more than any fleet's stick has.
-const ENTRIES_MAX: usize = 1_000_000;
+/// Entries of one directory or tar, more than any fleet's stick has.
+const ENTRIES_MAX: usize = 200_000;
 /// Parts of one file: more than the largest blob has.
 const PARTS_MAX: u32 = 100;
 
@@ -137,22 +137,25 @@ pub trait MediaSource {
     /// [`MediaError`] when the directory cannot be listed.
     fn list(&self, kind: MediaKind) -> Result<Vec<MediaName>, MediaError>;
 
-    /// Every document that is there, in the order of the list, each with its bytes.
+    /// Shows every document that is there, in the order of the list, one at a time.
+    ///
+    /// A document that is refused or unreadable is shown as its error, so that the others are still seen.
     ///
     /// # Errors
-    /// [`MediaError`] when a directory cannot be listed; a single unreadable document is an item that is an error,
-    /// so that the others are still seen.
-    fn documents(&self) -> Result<Vec<(MediaName, Result<Vec<u8>, MediaError>)>, MediaError> {
-        let mut documents = Vec::new();
+    /// [`MediaError`] when a directory cannot be listed.
+    fn for_each_document(
+        &self,
+        visit: &mut dyn FnMut(MediaName, Result<Vec<u8>, MediaError>),
+    ) -> Result<(), MediaError> {
         for kind in MediaKind::DOCUMENTS {
             for name in self.list(kind)? {
-                match self.read_document(&name).transpose() {
-                    Some(bytes) => documents.push((name, bytes)),
-                    None => continue, // taken away between listing and reading
+                // What was taken away between listing and reading is left out.
+                if let Some(bytes) = self.read_document(&name).transpose() {
+                    visit(name, bytes);
                 }
             }
         }
-        Ok(documents)
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! or could only fail at a site that nobody reaches, is refused here, with file and line.
 
 mod build;
+mod choices;
 mod decode;
 mod images;
 mod kinds;

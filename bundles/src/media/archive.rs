@@ -58,7 +58,7 @@ impl MediaArchive {
             if count > ENTRIES_MAX {
                 return Err(MediaError::refused(
                     path.display().to_string(),
-                    "it holds more than a million entries",
+                    "it holds more than 200,000 entries",
                 ));
             }
             let (name, size) = read_header(&header)?;

@@ -70,7 +70,7 @@ impl MediaDirectory {
         let mut names = Vec::new();
         for entry in fs::Dir::read_from(&parent).map_err(failed)? {
             if names.len() >= ENTRIES_MAX {
-                return Err(MediaError::refused(name, "it holds more than a million entries"));
+                return Err(MediaError::refused(name, "it holds more than 200,000 entries"));
             }
             if let Ok(own) = entry.map_err(failed)?.file_name().to_str() {
                 names.push(own.to_owned());

@@ -7,25 +7,28 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::choices::{read_overlays, render_choices, settle_parameters};
 use super::manifests::{SourceObject, read_file, read_manifests};
-use super::pin::{ImageTable, image_place, pin_objects};
+use super::pin::{ImageTable, pin_objects};
 use super::source::AppSource;
 use super::take::{TakenBlob, Taker, choose_platforms, open_image};
 use super::yaml::Node;
 use super::{Findings, PackError, Place, Warning};
 use crate::document::release::{Release, Sizes, Statement};
-use crate::ids::{Counter, FleetId, Sha256Digest, Timestamp};
+use crate::ids::{Counter, FleetId, Name, Sha256Digest, Timestamp};
 use crate::layout::RawSize;
-use crate::layout::app::AppDescriptor;
+use crate::layout::app::{AppDescriptor, HealthRule, IgnoreRule};
 use crate::layout::descriptor::{
     APP_CONFIG_TYPE, APP_TYPE, CONTAINERD_NAME, DIFF_ID, Descriptor, INDEX_TYPE, Index, MANIFEST_TYPE,
-    OBJECTS_TYPE, OF_BLOB, OF_SIZE, PIECES_TYPE, RAW_SIZE, REF_NAME, TITLE,
+    OBJECTS_TYPE, OF_BLOB, OF_SIZE, OVERLAY_TYPE, PIECES_TYPE, RAW_SIZE, REF_NAME, TITLE,
 };
 use crate::layout::objects::write_objects;
 use crate::layout::reference::ImageReference;
 use crate::layout::write::LayoutWriter;
 use crate::limits::Limits;
 use crate::pieces::PIECE_BYTES;
+use crate::render::object::ObjectId;
+use crate::render::overlay::Overlay;
 
 /// The source's own file.
 pub(super) const SOURCE_FILE: &str = "airlift.yaml";
@@ -143,11 +146,15 @@ impl Build<'_> {
         let images = self.take_images(&source, node, &layout, &mut findings)?;
         pin_objects(&mut objects, &images.table, &mut findings);
         warn_of_unused_images(&source, node, &objects, &mut findings);
+        let mut app = describe(&source, &images, &objects);
+        let overlays = read_overlays(self.folder, &source, node, &images.table, self.limits, &mut findings)?;
+        settle_parameters(&mut app, node, &images.table, &mut findings);
+        check_named_objects(&app, &objects, node, &mut findings);
         findings.stop_on_faults()?;
-
-        let app = describe(&source, &images, &objects);
+        render_choices(&app, &overlays, &objects, node, &images.table, self.limits, &mut findings);
+        findings.stop_on_faults()?;
         app.check().map_err(|fault| PackError::invalid(Place::new(SOURCE_FILE, 0), fault))?;
-        let index = self.write(layout, &app, images, &objects).map_err(PackError::io(out))?;
+        let index = self.write(layout, &app, images, &overlays, &objects).map_err(PackError::io(out))?;
         Ok(Packed { index: index.0, app, sizes: index.1, warnings: findings.warnings })
     }
 
@@ -161,7 +168,7 @@ impl Build<'_> {
         let mut images = Images::default();
         let mut opened = Vec::new();
         for (at, image) in source.images.iter().enumerate() {
-            let place = image_place(node, "images", at);
+            let place = entry_place(node, "images", at);
             if image.name.digest().is_some() {
                 findings
                     .invalid(place, format!("{} must be a name with a tag, without a digest", image.name));
@@ -188,7 +195,7 @@ impl Build<'_> {
                 }
                 Err(refusal) => {
                     findings
-                        .invalid(image_place(node, "images", at), format!("image {}: {refusal}", image.name));
+                        .invalid(entry_place(node, "images", at), format!("image {}: {refusal}", image.name));
                 }
             }
         }
@@ -196,7 +203,7 @@ impl Build<'_> {
         for (at, preloaded) in source.preloaded.iter().enumerate() {
             if images.table.insert(preloaded.name.clone(), preloaded.digest).is_some() {
                 let message = format!("image {} stands twice", preloaded.name);
-                findings.invalid(image_place(node, "preloaded", at), message);
+                findings.invalid(entry_place(node, "preloaded", at), message);
             }
         }
         Ok(images)
@@ -207,6 +214,7 @@ impl Build<'_> {
         layout: LayoutWriter,
         app: &AppDescriptor,
         mut images: Images,
+        overlays: &BTreeMap<Name, Overlay>,
         objects: &[SourceObject],
     ) -> std::io::Result<(Sha256Digest, Sizes)> {
         let (packed, raw) = write_objects(objects.iter().map(|object| &object.value))?;
@@ -217,7 +225,12 @@ impl Build<'_> {
         let taken = TakenBlob { size: written.size, pieces: written.pieces, raw: Some(raw) };
         images.blobs.insert(layer.digest, taken);
         let mut layers = vec![layer];
-
+        for (name, overlay) in overlays {
+            let written = layout.put(&serde_json::to_vec(overlay)?)?;
+            let mut layer = written.descriptor(OVERLAY_TYPE);
+            layer.annotations.insert(TITLE.into(), name.to_string());
+            layers.push(layer);
+        }
         for (digest, blob) in images.blobs.iter().filter(|(_, blob)| blob.size > PIECE_BYTES as u64) {
             for part in blob.pieces.to_blobs() {
                 let mut list = layout.put(part)?.descriptor(PIECES_TYPE);
@@ -274,6 +287,11 @@ struct Images {
     blobs: BTreeMap<Sha256Digest, TakenBlob>,
 }
 
+/// Where `airlift.yaml` speaks of entry `at` of a list.
+fn entry_place(node: &Node, list: &str, at: usize) -> Place {
+    Place::new(SOURCE_FILE, node.line_at(&format!("/{list}/{at}")))
+}
+
 fn annotate_raw(raw: &RawSize) -> BTreeMap<String, String> {
     BTreeMap::from([(RAW_SIZE.into(), raw.size.to_string()), (DIFF_ID.into(), raw.diff_id.to_string())])
 }
@@ -286,7 +304,19 @@ fn warn_of_unused_images(source: &AppSource, node: &Node, objects: &[SourceObjec
         .collect();
     for (at, image) in source.images.iter().enumerate().filter(|(_, image)| !used.contains(&image.name)) {
         let message = format!("no pod of a built-in kind names image {}", image.name);
-        findings.warnings.push(Warning { place: image_place(node, "images", at), message });
+        findings.warnings.push(Warning { place: entry_place(node, "images", at), message });
+    }
+}
+
+/// Health rules, adoptions and ignored fields speak of objects of the bundle, or they would silently do nothing.
+fn check_named_objects(app: &AppDescriptor, objects: &[SourceObject], node: &Node, findings: &mut Findings) {
+    let known: BTreeSet<&ObjectId> = objects.iter().map(|object| &object.id).collect();
+    let health = app.health.iter().map(HealthRule::object).enumerate().map(|(at, id)| ("health", at, id));
+    let adopt = app.adopt.iter().cloned().enumerate().map(|(at, id)| ("adopt", at, id));
+    let ignore = app.ignore.iter().map(IgnoreRule::object).enumerate().map(|(at, id)| ("ignore", at, id));
+    for (list, at, id) in health.chain(adopt).chain(ignore).filter(|(_, _, id)| !known.contains(id)) {
+        let place = entry_place(node, list, at);
+        findings.invalid(place, format!("{list}: {} {id} is not in the bundle", id.api_version));
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::Findings;
 use super::manifests::SourceObject;
-use super::{Findings, Place};
 use crate::code::Code;
 use crate::ids::Sha256Digest;
 use crate::layout::reference::ImageReference;
@@ -17,13 +17,12 @@ pub(super) type ImageTable = BTreeMap<ImageReference, Sha256Digest>;
 
 /// Pins the images of all objects.
 pub(super) fn pin_objects(objects: &mut [SourceObject], table: &ImageTable, findings: &mut Findings) {
-    for at in 0..objects.len() {
-        let mut value = std::mem::take(&mut objects[at].value);
-        let object = &objects[at];
+    for object in objects {
+        let mut value = std::mem::take(&mut object.value);
         pin_images(&object.id, &mut value, table, &mut |pointer, code, message| {
             findings.fault(object.place(pointer), code, message);
         });
-        objects[at].value = value;
+        object.value = value;
     }
 }
 
@@ -77,9 +76,4 @@ pub(super) fn pin(image: &str, table: &ImageTable) -> Result<String, String> {
     let has_tag = image.rsplit('/').next().is_some_and(|last| last.contains(':'));
     let tag = if has_tag { "" } else { ":latest" };
     Ok(format!("{image}{tag}@{digest}"))
-}
-
-/// Where `airlift.yaml` speaks of image number `at`.
-pub(super) fn image_place(node: &super::yaml::Node, list: &str, at: usize) -> Place {
-    Place::new("airlift.yaml", node.line_at(&format!("/{list}/{at}")))
 }

@@ -14,6 +14,7 @@ use crate::ids::{AppName, Name, Version};
 use crate::layout::app::{HealthRule, IgnoreRule, Preloaded, SOAK_S, SecretSlot, TIMEOUT_S};
 use crate::layout::reference::ImageReference;
 use crate::render::object::ObjectId;
+use crate::render::overlay::PatchKind;
 
 /// The one version of the source's form.
 const API_VERSION: &str = "airlift.dev/v1alpha1";
@@ -128,16 +129,6 @@ pub struct PatchSource {
     pub kind: PatchKind,
     /// Where the patch stands, relative to the folder.
     pub file: String,
-}
-
-/// How a patch is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PatchKind {
-    /// A JSON merge patch.
-    Merge,
-    /// A JSON patch.
-    Json,
 }
 
 /// Another app that must be assigned.

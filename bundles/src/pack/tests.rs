@@ -356,4 +356,5 @@ fn images_that_cannot_be_taken_are_refused_with_their_line() {
     assert!(fault.contains("does not match its bytes"), "{fault}");
 }
 
+mod choices;
 mod lint;
