@@ -7,10 +7,18 @@ use std::process::ExitCode;
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod collect;
 pub mod config;
 pub mod db;
+pub mod enrol;
+pub mod init;
 pub mod keyfile;
+pub mod plan;
 pub mod publish;
+pub mod serve;
+pub mod server;
+pub mod tls;
+mod uploads;
 
 /// Runs `airlift` with these arguments, the program's name first, to its exit code.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {

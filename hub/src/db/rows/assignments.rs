@@ -136,12 +136,13 @@ pub struct ReturnedRow {
 }
 
 /// Records a returned assignment, unless a greater one is recorded; one that brings its bytes wins over an equal.
-pub fn put_returned(connection: &Connection, returned: &ReturnedRow) -> Result<()> {
+/// Says whether it was news.
+pub fn put_returned(connection: &Connection, returned: &ReturnedRow) -> Result<bool> {
     let sql = "INSERT INTO returned (site, epoch, seq, envelope) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT (site) DO UPDATE SET epoch = ?2, seq = ?3, envelope = ?4
                WHERE (epoch, seq) < (?2, ?3) OR ((epoch, seq) = (?2, ?3) AND ?4 IS NOT NULL)";
     let Counter { epoch, seq } = returned.counter;
-    execute(connection, sql, params![returned.site.as_str(), epoch, seq, returned.envelope]).map(drop)
+    Ok(execute(connection, sql, params![returned.site.as_str(), epoch, seq, returned.envelope])? > 0)
 }
 
 /// Everything returned, by site.

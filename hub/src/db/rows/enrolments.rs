@@ -95,6 +95,19 @@ pub fn count_waiting(connection: &Connection) -> Result<u64> {
     Ok(super::first(connection, sql, [])?.unwrap_or(0))
 }
 
+/// How many there are in all.
+pub fn count_all(connection: &Connection) -> Result<u64> {
+    Ok(super::first(connection, "SELECT count(*) FROM enrolment", [])?.unwrap_or(0))
+}
+
+/// Granted requests of all sites, newest first.
+pub fn granted(connection: &Connection, limit: u32) -> Result<Vec<EnrolmentRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM enrolment WHERE state = 'granted' ORDER BY received_at DESC, nonce LIMIT ?1"
+    );
+    all(connection, &sql, [limit], read)
+}
+
 /// The granted requests of a site, newest first, so that sticks carry the grant.
 pub fn granted_to(connection: &Connection, site: &SiteId) -> Result<Vec<EnrolmentRow>> {
     let sql = format!(

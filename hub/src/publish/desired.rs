@@ -1,0 +1,119 @@
+//! Publishes assignments: what is signed and not yet published, at once and after every restart.
+
+use std::sync::Arc;
+
+use airlift_bundles::ids::SiteId;
+use airlift_bundles::limits::Limits;
+use airlift_bundles::wire::{self, Desired, Topic, WireError};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::task::JoinSet;
+
+use super::RETRY;
+use super::endpoint::Qos;
+use crate::db::DbError;
+use crate::db::rows::assignments::{self, AssignmentRow};
+use crate::db::rows::meta;
+use crate::server::Hub;
+
+/// Framed assignments up to this travel inline: 120 KiB.
+const INLINE_BYTES_MAX: usize = 120 << 10;
+/// Publishes that wait for their commit at once, so that they share it.
+const AT_ONCE: usize = 256;
+
+/// An assignment could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum DesiredError {
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The stored assignment cannot be framed.
+    #[error("assignment cannot be framed")]
+    Wire(#[from] WireError),
+    /// The stored assignment is not JSON.
+    #[error("stored assignment is damaged")]
+    Damaged(#[from] serde_json::Error),
+    /// The endpoint did not take it.
+    #[error("the endpoint did not take it")]
+    Publish(#[from] super::endpoint::PublishError),
+}
+
+/// Publishes whatever is not published, each time it is woken.
+pub(super) async fn run(hub: Arc<Hub>) {
+    loop {
+        match publish_waiting(&hub).await {
+            Ok(()) => match hub.line() {
+                Some(line) => line.signed.notified().await,
+                None => return,
+            },
+            Err(error) => {
+                tracing::error!(%error, "assignments could not be read");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn publish_waiting(hub: &Arc<Hub>) -> Result<(), DbError> {
+    let sites = hub.db.read(|connection| {
+        if meta::must_reconcile(connection)? {
+            Ok(Vec::new())
+        } else {
+            Ok(assignments::unpublished(connection)?)
+        }
+    });
+    let sites: Result<Vec<SiteId>, DbError> = sites.await;
+    let mut publishing = JoinSet::new();
+    for site in sites? {
+        while publishing.len() >= AT_ONCE {
+            publishing.join_next().await;
+        }
+        let hub = Arc::clone(hub);
+        publishing.spawn(async move {
+            if let Err(error) = publish_desired(&hub, &site).await {
+                tracing::warn!(%site, %error, "assignment was not published");
+            }
+        });
+    }
+    while publishing.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Publishes a site's newest assignment, retained.
+///
+/// # Errors
+/// [`DesiredError`]; it stays marked as not published.
+pub async fn publish_desired(hub: &Hub, site: &SiteId) -> Result<(), DesiredError> {
+    let Some(line) = hub.line() else { return Ok(()) };
+    let name = site.clone();
+    let newest = hub.db.read(move |connection| {
+        let gated = meta::must_reconcile(connection)?;
+        Ok::<_, DbError>(if gated { None } else { assignments::newest(connection, &name)? })
+    });
+    let Some(assignment) = newest.await? else { return Ok(()) };
+    let payload = frame(hub, &assignment)?;
+    let topic = Topic::Desired(site.clone());
+    line.publisher.publish(&topic, Bytes::from(payload), Qos::AtLeastOnce, true).await?;
+    let (name, counter) = (site.clone(), assignment.counter);
+    let mark = move |connection: &rusqlite::Connection| {
+        Ok::<_, DbError>(assignments::mark_published(connection, &name, counter)?)
+    };
+    hub.db.write(mark).await?;
+    tracing::info!(%site, assignment = %assignment.counter, "assignment published");
+    Ok(())
+}
+
+fn frame(hub: &Hub, assignment: &AssignmentRow) -> Result<Vec<u8>, DesiredError> {
+    let root_version = hub.root().map_or(0, |root| root.version);
+    let text = String::from_utf8_lossy(&assignment.envelope).into_owned();
+    let size = assignment.envelope.len() as u64;
+    let inline =
+        Desired { envelope: Some(RawValue::from_string(text)?), pointer: None, size: None, root_version };
+    match wire::encode(&inline, &Limits::DEFAULT) {
+        Ok(framed) if framed.len() <= INLINE_BYTES_MAX => return Ok(framed),
+        Ok(_) | Err(WireError::TooLarge { .. }) => {}
+        Err(other) => return Err(other.into()),
+    }
+    let (pointer, size) = (Some(assignment.sha256), Some(size));
+    Ok(wire::encode(&Desired { envelope: None, pointer, size, root_version }, &Limits::DEFAULT)?)
+}

@@ -1,0 +1,268 @@
+//! Runs the hub: opens its parts in order, serves until it is told to stop, and leaves nothing half done.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{Config, ConfigError, DataDir, Listen};
+use crate::init::{InitError, write_file};
+use crate::publish::endpoint::{self, Endpoint, SessionsFailed};
+use crate::publish::ingest::Collector;
+use crate::publish::known::KnownSites;
+use crate::publish::{self, Line};
+use crate::server::{Hub, Ports};
+use crate::tls::{ClientAuth, TlsError, server_config};
+
+/// HTTPS connections at once; further ones wait in the listen queue.
+const CONNECTIONS_MAX: usize = 1024;
+/// Time for a TLS handshake, and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that requests under way have when the hub stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The hub does not serve, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The hub cannot be opened.
+    #[error(transparent)]
+    Open(#[from] InitError),
+    /// TLS cannot be configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Another process serves this directory.
+    #[error("another hub serves {0}")]
+    Locked(PathBuf),
+    /// The lock file cannot be used.
+    #[error("cannot lock {path}")]
+    Lock {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A port cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The endpoint's rows cannot be loaded.
+    #[error(transparent)]
+    Sessions(#[from] SessionsFailed),
+}
+
+/// A hub that listens.
+pub struct Running {
+    hub: Arc<Hub>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    _lock: File,
+}
+
+impl Running {
+    /// The hub.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Stops taking anything, lets what is under way finish within a grace, and commits the rest.
+    pub async fn stop(mut self) {
+        // The receivers end with their tasks; none left is as good as told.
+        let _ = self.stop.send(true);
+        while self.tasks.join_next().await.is_some() {}
+        let db = self.hub.db.clone();
+        // The writer ends when it has nothing left; a failure to join it would have been printed by it.
+        let _ = tokio::task::spawn_blocking(move || db.close()).await;
+        tracing::info!("hub stopped");
+    }
+}
+
+fn lock(data: &DataDir) -> Result<File, ServeError> {
+    let path = data.lock();
+    let io = |source| ServeError::Lock { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Locked(data.path().to_owned())),
+        Err(error) => Err(io(error.into())),
+    }
+}
+
+/// Listens on an address; where `::` is asked for and the machine has no IPv6, on all of IPv4.
+async fn bind(listen: &Listen) -> Result<TcpListener, ServeError> {
+    let address = SocketAddr::new(listen.bind, listen.port);
+    let bound = match TcpListener::bind(address).await {
+        Err(_) if listen.bind == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port)).await
+        }
+        other => other,
+    };
+    bound.map_err(|source| ServeError::Bind { address, source })
+}
+
+fn port(listener: &TcpListener, listen: &Listen) -> u16 {
+    listener.local_addr().map_or(listen.port, |address| address.port())
+}
+
+/// Opens the hub of a data directory and starts its listeners.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError> {
+    let lock = lock(&data)?;
+    let hub = Hub::open(data, config).await?;
+    let leaf = hub.hub_ca.issue_hub(&hub.fleet, &hub.config.hosts, &hub.leaf_key)?;
+    let tls = |client_auth, protocols: &[&[u8]]| {
+        server_config(leaf.clone(), &hub.leaf_key, hub.site_ca.certificate(), client_auth, protocols)
+    };
+    let https_tls = tls(ClientAuth::Optional, &[b"h2", b"http/1.1"])?;
+    let mqtt_tls = tls(ClientAuth::Required, &[])?;
+
+    let (https, mqtt) = (bind(&hub.config.https).await?, bind(&hub.config.mqtt).await?);
+    let ports = Ports { https: port(&https, &hub.config.https), mqtt: port(&mqtt, &hub.config.mqtt) };
+    hub.set_ports(ports);
+    let prefix = hub.config.topic_prefix.clone();
+    let limits = endpoint::Limits::default();
+    let endpoint = Endpoint::open(prefix, limits, hub.db.clone(), Collector::new(&hub)).await?;
+    hub.set_line(Line::new(endpoint.publisher(), hub.config.content_bytes_per_s));
+
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(endpoint.serve(mqtt, mqtt_tls, KnownSites(Arc::clone(&hub)), until(stopped.clone())));
+    tasks.spawn(serve_https(https, https_tls, crate::api::router(Arc::clone(&hub)), stopped.clone()));
+    tasks.spawn({
+        let line = publish::run(Arc::clone(&hub));
+        async move {
+            tokio::select! {
+                () = line => {}
+                () = until(stopped) => {}
+            }
+        }
+    });
+    // Whoever started the hub with port 0 finds the real ones here.
+    let text = format!("https = {}\nmqtt = {}\n", ports.https, ports.mqtt);
+    write_file(&hub.data.path().join("ports"), text.as_bytes(), 0o644)?;
+    tracing::info!(https = ports.https, mqtt = ports.mqtt, fleet = %hub.fleet, "hub serves");
+    Ok(Running { hub, stop, tasks, _lock: lock })
+}
+
+/// Serves until SIGTERM or SIGINT; for a program's main.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(data: DataDir, config: Config) -> Result<(), ServeError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let running = start(data, config).await?;
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            // Without a handler the signal ends the process, which is safe at any instant.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::interrupt()) => {}
+    }
+    running.stop().await;
+    Ok(())
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the hub.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn serve_https(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let stop = until(stopped.clone());
+    tokio::pin!(stop);
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let serving = serve_connection(stream, acceptor.clone(), router.clone(), stopped.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, or a peer that left at once: others end, so wait.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            },
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    let gone = timeout(GRACE, async { while connections.join_next().await.is_some() {} });
+    if gone.await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests were cut at the end of the grace");
+        connections.shutdown().await;
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+) {
+    // Without it small answers wait for the peer's delayed acknowledgement; it is no error to lack it.
+    drop(stream.set_nodelay(true));
+    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(128)
+        .keep_alive_interval(Some(PATIENCE * 3));
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    tokio::select! {
+        outcome = connection.as_mut() => {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+            return;
+        }
+        () = until(stopped) => connection.as_mut().graceful_shutdown(),
+    }
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
