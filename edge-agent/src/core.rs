@@ -283,3 +283,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

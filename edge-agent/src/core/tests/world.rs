@@ -1,0 +1,541 @@
+//! A world in a few maps: documents with real signatures, a store that is rows, a cluster that is objects.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use airlift_bundles::document::ack::Ack;
+use airlift_bundles::document::assignment::{Assignment, DesiredApp, ReceiptMark};
+use airlift_bundles::document::receipt::{ClockQuality, Evidence, Outcome, Receipt};
+use airlift_bundles::document::release::{Platform, Release, RollbackRule, Sizes, Statement};
+use airlift_bundles::document::root::{
+    DirectorRole, Pattern, Policy, ReleaseRole, Revoked, Role, Roles, Root, Scope, TrustedRoot,
+};
+use airlift_bundles::document::status::{AppState, NodeStatus};
+use airlift_bundles::envelope::{Document, Envelope};
+use airlift_bundles::ids::{
+    AppName, Blake3Digest, Counter, FleetId, Name, RandomId, Sha256Digest, SiteId, Timestamp, Version,
+};
+use airlift_bundles::keys::SecretKey;
+use airlift_bundles::limits::Limits;
+
+use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied, Found};
+use crate::core::event::{Carrier, DocumentKind, LocalCommand, RequestId};
+use crate::core::object::{
+    AppPolicy, Generation, Gvk, Health, ImageEntry, ObjectEntry, ObjectRef, ObjectTraits, Plan, Uid, Verdict,
+};
+use crate::core::status::{AppReport, LocalReply};
+use crate::core::time::BootId;
+use crate::core::write::{MetaRow, RootRow};
+use crate::core::{Core, Effect, Event, Now, Rows, Start, Step, Write};
+
+const FLEET: &str = "fleet";
+pub(super) const ISSUED_S: i64 = 1_800_000_000;
+
+pub(super) fn app(name: &str) -> AppName {
+    AppName::new(name).unwrap()
+}
+
+pub(super) fn site_key() -> SecretKey {
+    SecretKey::from_seed(&[42; 32])
+}
+
+pub(super) fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+pub(super) fn sign<D: Document>(document: &D, seed: u8) -> Vec<u8> {
+    let mut envelope = Envelope::draft(document);
+    envelope.sign(&key(seed));
+    envelope.to_json()
+}
+
+/// Key 1 holds root, 2 releases, 3 directs.
+pub(super) fn root_1() -> Root {
+    let keys = [1, 2, 3].map(|seed| key(seed).public());
+    let ids = |seed: u8| vec![key(seed).public().key_id()];
+    Root {
+        fleet_id: FleetId::new(FLEET).unwrap(),
+        version: 1,
+        prev_sha256: None,
+        keys: keys.into_iter().map(|key| (key.key_id(), key)).collect(),
+        roles: Roles {
+            root: Role { keyids: ids(1), threshold: 1 },
+            director: DirectorRole { keyids: ids(3), threshold: 1, epoch: 0 },
+            releases: vec![ReleaseRole {
+                name: Name::new("apps").unwrap(),
+                keyids: ids(2),
+                threshold: 1,
+                apps: vec![Pattern("*".into())],
+                scope: Scope::all(),
+            }],
+        },
+        apps: BTreeMap::new(),
+        revoked: Revoked::default(),
+        policy: Policy { retire_delay_s: 60, deletion_budget: 50 },
+        issued_at: Timestamp::from_unix_s(ISSUED_S),
+        crit: vec![],
+    }
+}
+
+/// What a version of an app holds: object names with their content; content with `bad` never becomes healthy.
+#[derive(Debug, Clone)]
+pub(super) struct Content {
+    pub objects: Vec<(String, String)>,
+}
+
+/// An object in the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Live {
+    pub uid: Uid,
+    pub content: String,
+    /// Hash of our managedFields entry; `None` for an object that others made.
+    pub entry: Option<Blake3Digest>,
+}
+
+pub(super) struct World {
+    pub mono_ms: u64,
+    pub core: Core,
+    /// What is on disk.
+    pub rows: Rows,
+    pub pending: VecDeque<Effect>,
+    pub wake_at: Option<u64>,
+    pub contents: BTreeMap<Sha256Digest, Content>,
+    pub cluster: BTreeMap<ObjectRef, Live>,
+    pub uids: u64,
+    pub receipts: Vec<Receipt>,
+    pub replies: Vec<LocalReply>,
+    pub applied: u64,
+    pub deleted: Vec<ObjectRef>,
+    pub watched: BTreeSet<Arc<Gvk>>,
+    /// The next apply requests get these answers instead.
+    pub api_errors: VecDeque<ApiErrorClass>,
+    pub assignment_seq: u64,
+}
+
+pub(super) fn first_meta() -> MetaRow {
+    MetaRow {
+        fleet: FleetId::new(FLEET).unwrap(),
+        site: SiteId::new("ship").unwrap(),
+        incarnation: 1,
+        minimum: Counter::default(),
+        outbox_epoch: RandomId::from_bytes([4; 16]),
+        outbox_next: 1,
+        conn_seq: 0,
+        starts: 0,
+        chain_id: RandomId::from_bytes([3; 16]),
+        receipt_next: 1,
+        receipt_head: None,
+        receipt_acked_next: 1,
+        receipt_first: 1,
+        time_floor: Timestamp::from_unix_s(ISSUED_S),
+        cluster: None,
+        hub_incarnation: None,
+    }
+}
+
+pub(super) fn first_rows() -> Rows {
+    let root = sign(&root_1(), 1);
+    let trusted = TrustedRoot::stored(&root, &Limits::DEFAULT).unwrap();
+    let mut rows = Rows::default();
+    rows.apply(&Write::PutMeta(first_meta()));
+    rows.apply(&Write::PutRoot(RootRow { version: 1, sha256: trusted.digest(), envelope: root.into() }));
+    rows
+}
+
+pub(super) fn start() -> Start {
+    Start {
+        key: Arc::new(site_key()),
+        platform: Platform { os: "linux".into(), architecture: "amd64".into(), variant: None },
+        version: "0.1.0".into(),
+        hub: true,
+        process_start: true,
+    }
+}
+
+/// The kind that a name's prefix stands for.
+pub(super) fn object(name: &str) -> ObjectRef {
+    let (gvk, namespace) = match name.split_once('-').map_or(name, |(kind, _)| kind) {
+        "crd" => (Gvk::new("apiextensions.k8s.io/v1", "CustomResourceDefinition"), None),
+        "ns" => (Gvk::new("v1", "Namespace"), None),
+        "web" => (Gvk::new("apps/v1", "Deployment"), Some("shop".to_owned())),
+        _ => (Gvk::new("v1", "ConfigMap"), Some("shop".to_owned())),
+    };
+    ObjectRef { gvk: Arc::new(gvk), namespace, name: name.to_owned() }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let rows = first_rows();
+        let core = Core::load(start(), rows.clone()).unwrap();
+        let mut world = Self {
+            mono_ms: 1_000,
+            core,
+            rows,
+            pending: VecDeque::new(),
+            wake_at: None,
+            contents: BTreeMap::new(),
+            cluster: BTreeMap::new(),
+            uids: 0,
+            receipts: Vec::new(),
+            replies: Vec::new(),
+            applied: 0,
+            deleted: Vec::new(),
+            watched: BTreeSet::new(),
+            api_errors: VecDeque::new(),
+            assignment_seq: 0,
+        };
+        world.resume();
+        world
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { mono_ms: self.mono_ms, boot: BootId([1; 16]), wall_ms: None, quality: ClockQuality::Floor }
+    }
+
+    fn resume(&mut self) {
+        let step = self.core.resume(self.now());
+        self.commit(step);
+        self.say(Event::Nodes(vec![NodeStatus {
+            name: "node".into(),
+            ready: true,
+            schedulable: true,
+            disk_pressure: false,
+            platform: start().platform,
+            kubelet: String::new(),
+        }]));
+        self.say(Event::ApiState { up: true, cluster: Some(Uid("cluster".into())) });
+    }
+
+    pub(super) fn commit(&mut self, step: Step) {
+        for write in &step.writes {
+            self.rows.apply(write);
+            if let Write::AppendReceipt(row) = write {
+                let envelope = Envelope::parse(&row.envelope, &Limits::DEFAULT).unwrap();
+                assert_eq!(envelope.valid_signers([&site_key().public()]).len(), 1, "signed by the site key");
+                let receipt: Receipt = envelope.read_unverified(&Limits::DEFAULT).unwrap();
+                let head = self.receipts.last().map(|before| Envelope::draft(before).digest());
+                assert_eq!(receipt.prev_sha256, head, "chained to the receipt before");
+                self.receipts.push(receipt);
+            }
+        }
+        assert_eq!(&self.rows, self.core.rows(), "the disk holds exactly what the core knows");
+        self.pending.extend(step.effects);
+    }
+
+    pub(super) fn say(&mut self, event: Event) {
+        let step = self.core.step(self.now(), event);
+        self.commit(step);
+    }
+
+    /// The process dies and starts again: effects under way are lost.
+    pub(super) fn restart(&mut self) {
+        self.pending.clear();
+        self.wake_at = None;
+        self.core = Core::load(start(), self.rows.clone()).unwrap();
+        self.resume();
+    }
+
+    /// Does what is asked for until nothing is.
+    pub(super) fn settle_down(&mut self) {
+        for _ in 0..100_000 {
+            let Some(effect) = self.pending.pop_front() else { return };
+            if let Some(event) = self.answer(&effect) {
+                self.say(event);
+            }
+        }
+        panic!("the core asks without end");
+    }
+
+    /// Lets time pass, with every wake-up on the way.
+    pub(super) fn pass(&mut self, ms: u64) {
+        let end = self.mono_ms + ms;
+        self.settle_down();
+        while let Some(at) = self.wake_at.filter(|at| *at <= end) {
+            assert!(at > self.mono_ms || self.wake_at.is_some());
+            self.mono_ms = self.mono_ms.max(at);
+            self.wake_at = None;
+            self.say(Event::Wake);
+            self.settle_down();
+        }
+        self.mono_ms = end;
+    }
+
+    /// What the world answers to an effect.
+    pub(super) fn answer(&mut self, effect: &Effect) -> Option<Event> {
+        match effect.clone() {
+            Effect::Wake { at_mono_ms } => {
+                self.wake_at = Some(at_mono_ms);
+                None
+            }
+            Effect::Fetch { op, .. } => Some(Event::ContentReady { op }),
+            Effect::Prepare { op, generation } => Some(Event::Prepared { op, plan: self.plan(&generation) }),
+            Effect::Import { op, .. } => Some(Event::Imported { op }),
+            Effect::Api { op, call } => Some(Event::Api { op, reply: self.call(call) }),
+            Effect::ReadHealth { op, object, .. } => Some(Event::Health { op, health: self.health(&object) }),
+            Effect::Cancel { op } => Some(Event::OpEnded { op }),
+            Effect::Watch { kinds } => {
+                self.watched = kinds;
+                None
+            }
+            Effect::Reply { reply, .. } => {
+                self.replies.push(reply);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn plan(&self, generation: &Generation) -> Plan {
+        let content = &self.contents[&generation.release];
+        let greeting =
+            generation.parameters.values().next().map(|value| format!(" {value}")).unwrap_or_default();
+        let entry = |(index, (name, content)): (usize, &(String, String))| {
+            let object = object(name);
+            let kind = object.gvk.kind.as_str();
+            ObjectEntry {
+                index: u32::try_from(index).unwrap(),
+                wave: match kind {
+                    "CustomResourceDefinition" => 0,
+                    "Namespace" => 1,
+                    "ConfigMap" => 2,
+                    _ => 3,
+                },
+                sha256: Sha256Digest::of(format!("{content}{greeting}").as_bytes()),
+                traits: ObjectTraits {
+                    observed: kind == "Deployment",
+                    gate: kind == "CustomResourceDefinition",
+                    ..ObjectTraits::default()
+                },
+                object,
+            }
+        };
+        Plan {
+            objects: content.objects.iter().enumerate().map(entry).collect(),
+            images: vec![ImageEntry {
+                reference: format!("{}:1", generation.app),
+                digest: Sha256Digest::of(b"i"),
+            }],
+            policy: AppPolicy { soak_ms: 3_000, timeout_ms: 20_000, deletion_budget: None },
+        }
+    }
+
+    fn body(&self, generation: &Generation, index: u32) -> String {
+        let content = &self.contents[&generation.release].objects[index as usize].1;
+        let greeting =
+            generation.parameters.values().next().map(|value| format!(" {value}")).unwrap_or_default();
+        format!("{content}{greeting}")
+    }
+
+    pub(super) fn call(&mut self, call: ApiCall) -> Result<ApiReply, ApiError> {
+        let error = |class| ApiError { class, status: 409, message: "scripted".into() };
+        match call {
+            ApiCall::List { gvk, only, .. } => {
+                let found =
+                    self.cluster.iter().filter(|(object, _)| object.gvk == gvk && only.contains(*object));
+                let found = found.map(|(object, live)| Found {
+                    object: object.clone(),
+                    uid: live.uid.clone(),
+                    fields_hash: live.entry,
+                    other_owner: None,
+                    terminating: false,
+                });
+                Ok(ApiReply::Listed(found.collect()))
+            }
+            ApiCall::Apply { generation, index, object, uid, .. } => {
+                if let Some(class) = self.api_errors.pop_front() {
+                    return Err(error(class));
+                }
+                let before = self.cluster.get(&object).map(|live| live.uid.clone());
+                if uid.is_some() && uid != before {
+                    return Err(error(ApiErrorClass::Conflict));
+                }
+                let content = self.body(&generation, index);
+                let entry = Blake3Digest::of(content.as_bytes());
+                let uid = before.unwrap_or_else(|| {
+                    self.uids += 1;
+                    Uid(format!("uid-{}", self.uids))
+                });
+                self.applied += 1;
+                self.cluster.insert(object, Live { uid: uid.clone(), content, entry: Some(entry) });
+                Ok(ApiReply::Applied(Applied { uid, resource_version: "1".into(), fields_hash: entry }))
+            }
+            ApiCall::Delete { object, uid } => match self.cluster.get(&object) {
+                Some(live) if live.uid == uid => {
+                    self.cluster.remove(&object);
+                    self.deleted.push(object);
+                    Ok(ApiReply::Deleted)
+                }
+                Some(_) => Err(error(ApiErrorClass::Conflict)),
+                None => Ok(ApiReply::Deleted),
+            },
+        }
+    }
+
+    fn health(&self, object: &ObjectRef) -> Health {
+        let (verdict, reason) = match self.cluster.get(object) {
+            None => (Verdict::Missing, "not there"),
+            Some(live) if live.content.contains("bad") => (Verdict::Progressing, "0 of 2 replicas are ready"),
+            Some(_) => (Verdict::Current, ""),
+        };
+        let evidence = match verdict {
+            Verdict::Progressing => vec![Evidence {
+                object: format!("Pod shop/{}-1", object.name),
+                reason: "CrashLoopBackOff".into(),
+                message: "exit code 3".into(),
+            }],
+            _ => vec![],
+        };
+        Health { verdict, restarts: 0, reason: reason.into(), evidence }
+    }
+
+    /// Releases a version: objects as (name, content).
+    pub(super) fn release(&mut self, name: &str, seq: u64, objects: &[(&str, &str)]) -> Statement {
+        self.release_with(name, seq, objects, |_| {})
+    }
+
+    pub(super) fn release_with(
+        &mut self,
+        name: &str,
+        seq: u64,
+        objects: &[(&str, &str)],
+        change: impl FnOnce(&mut Release),
+    ) -> Statement {
+        let mut release = Release {
+            fleet_id: FleetId::new(FLEET).unwrap(),
+            app: app(name),
+            epoch: 0,
+            seq,
+            floor: 0,
+            version: Version::new(&format!("{seq}.0.0")).unwrap(),
+            prev: None,
+            platforms: vec![],
+            requires: vec![],
+            sizes: Sizes::default(),
+            rollback: RollbackRule::Allowed,
+            parameters: BTreeMap::new(),
+            overlays: vec![],
+            secret_slots: vec![],
+            prune: Default::default(),
+            retire: Default::default(),
+            issued_at: Timestamp::from_unix_s(ISSUED_S),
+            crit: vec![],
+        };
+        change(&mut release);
+        let statement = Statement::new(&Sha256Digest::of(format!("{name} {seq}").as_bytes()), release);
+        let objects =
+            objects.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect();
+        let digest = Envelope::draft(&statement).digest();
+        self.contents.insert(digest, Content { objects });
+        statement
+    }
+
+    pub(super) fn bring_release(&mut self, statement: &Statement) {
+        let bytes = sign(statement, 2);
+        self.say(Event::Document { expected: DocumentKind::Release, carrier: Carrier::Hub, bytes });
+    }
+
+    pub(super) fn assignment(&mut self, desired: Vec<DesiredApp>, retire: &[&str]) -> Assignment {
+        self.assignment_seq += 1;
+        Assignment {
+            fleet_id: FleetId::new(FLEET).unwrap(),
+            site: SiteId::new("ship").unwrap(),
+            incarnation: 1,
+            epoch: 0,
+            assignment_seq: self.assignment_seq,
+            hub_incarnation: RandomId::from_bytes([9; 16]),
+            desired,
+            retire: retire.iter().map(|name| app(name)).collect(),
+            receipts_acked: None,
+            offers: vec![],
+            issued_at: Timestamp::from_unix_s(ISSUED_S),
+            stale_after_s: None,
+            crit: vec![],
+        }
+    }
+
+    pub(super) fn bring_assignment(&mut self, assignment: &Assignment) {
+        let bytes = sign(assignment, 3);
+        self.say(Event::Document { expected: DocumentKind::Assignment, carrier: Carrier::Hub, bytes });
+    }
+
+    /// Brings a release and an assignment of it alone.
+    pub(super) fn assign(&mut self, statement: &Statement) {
+        self.bring_release(statement);
+        let assignment = self.assignment(vec![desire(statement)], &[]);
+        self.bring_assignment(&assignment);
+    }
+
+    /// Installs a version of the shop and waits until it is healthy.
+    pub(super) fn install(&mut self, seq: u64, objects: &[(&str, &str)]) -> Statement {
+        let statement = self.release("shop", seq, objects);
+        self.assign(&statement);
+        self.pass(10_000);
+        assert_eq!(self.state(), AppState::Healthy);
+        statement
+    }
+
+    pub(super) fn local(&mut self, command: LocalCommand) -> LocalReply {
+        self.say(Event::Local { request: RequestId(1), command });
+        self.settle_down();
+        self.replies.pop().expect("every request is answered")
+    }
+
+    /// The hub acknowledges everything so far.
+    pub(super) fn acknowledge(&mut self) {
+        let last = self.receipts.last().unwrap();
+        let mark = ReceiptMark {
+            chain_id: last.chain_id.clone(),
+            upto: last.receipt_seq,
+            sha256: Envelope::draft(last).digest(),
+        };
+        let ack = Ack {
+            fleet_id: FleetId::new(FLEET).unwrap(),
+            site: SiteId::new("ship").unwrap(),
+            incarnation: 1,
+            outbox_epoch: first_meta().outbox_epoch,
+            upto: self.rows.meta.as_ref().unwrap().outbox_next,
+            receipts: Some(mark),
+            crit: vec![],
+        };
+        let bytes = sign(&ack, 3);
+        self.say(Event::Document { expected: DocumentKind::Ack, carrier: Carrier::Hub, bytes });
+    }
+
+    pub(super) fn report(&self) -> AppReport {
+        let report = self.core.report(self.now());
+        report.apps.into_iter().find(|report| report.app == app("shop")).expect("the shop is known")
+    }
+
+    pub(super) fn state(&self) -> AppState {
+        self.report().state
+    }
+
+    pub(super) fn content(&self, name: &str) -> Option<&str> {
+        self.cluster.get(&object(name)).map(|live| live.content.as_str())
+    }
+
+    pub(super) fn outcomes(&self) -> Vec<Outcome> {
+        self.receipts.iter().map(|receipt| receipt.outcome).collect()
+    }
+
+    pub(super) fn last(&self, outcome: Outcome) -> &Receipt {
+        self.receipts
+            .iter()
+            .rev()
+            .find(|receipt| receipt.outcome == outcome)
+            .expect("such a receipt was made")
+    }
+}
+
+pub(super) fn desire(statement: &Statement) -> DesiredApp {
+    DesiredApp {
+        app: statement.predicate.app.clone(),
+        release: Envelope::draft(statement).digest(),
+        epoch: statement.predicate.epoch,
+        seq: statement.predicate.seq,
+        parameters: BTreeMap::new(),
+        overlays: vec![],
+        secrets: BTreeMap::new(),
+        retry: 0,
+    }
+}
