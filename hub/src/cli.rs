@@ -20,6 +20,7 @@ mod doctor;
 mod envelope_file;
 mod explain;
 mod failure;
+mod hub;
 mod key;
 mod media;
 mod output;
@@ -62,6 +63,9 @@ enum Command {
     /// Build, sign and check bundles (no hub needed)
     #[command(subcommand)]
     Bundle(bundle::BundleCommand),
+    /// Make, run and look after the hub
+    #[command(subcommand)]
+    Hub(hub::HubCommand),
     /// Say where the hub is and who speaks to it
     Login(context::Login),
     /// Bring a signed bundle to the hub
@@ -113,6 +117,7 @@ fn dispatch(command: &Command, context: &ContextName, terminal: Terminal) -> Res
     match command {
         Command::Bundle(command) => bundle::run(command, terminal),
         Command::Publish(arguments) => publish::publish(arguments, context, terminal),
+        Command::Hub(command) => hub::run(command, context, terminal),
         Command::Login(arguments) => context::login(arguments, context),
         Command::Site(command) => site::run(command, context, terminal),
         Command::Assign(arguments) => assign::assign(arguments, context),

@@ -35,9 +35,9 @@ fn desk_with_app() -> Desk {
     desk.good("root sign root.json --key a.key");
     desk.good("root sign root.json --key b.key");
     desk.good("root finalize root.json --out roots/1.json");
-    fs::create_dir_all(desk.path().join("shop/manifests")).unwrap();
-    fs::write(desk.path().join("shop/airlift.yaml"), APP).unwrap();
-    fs::write(desk.path().join("shop/manifests/shop.yaml"), OBJECTS).unwrap();
+    fs::create_dir_all(desk.path().join("shop/manifests")).expect("the desk is writable");
+    fs::write(desk.path().join("shop/airlift.yaml"), APP).expect("the desk is writable");
+    fs::write(desk.path().join("shop/manifests/shop.yaml"), OBJECTS).expect("the desk is writable");
     desk
 }
 

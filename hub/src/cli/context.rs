@@ -129,8 +129,26 @@ pub(crate) fn local_url(data: &DataDir) -> Result<String, Failure> {
     let config =
         Config::load(data).map_err(|cause| Failure::new(Kind::Usage, cause).code(Code::ConfigInvalid))?;
     let host = config.hosts.first().map(String::as_str).unwrap_or_default().to_owned();
-    let address = HubAddress { host, port: config.https.port };
+    let port = match config.https.port {
+        0 => listened_port(data)?,
+        port => port,
+    };
+    let address = HubAddress { host, port };
     Ok(format!("https://{}", address.authority()))
+}
+
+/// The port that a running hub chose, where its settings leave it to the system.
+fn listened_port(data: &DataDir) -> Result<u16, Failure> {
+    #[derive(Deserialize)]
+    struct Ports {
+        https: u16,
+    }
+    let file = data.path().join("ports");
+    let text = fs::read_to_string(&file).map_err(|cause| {
+        Failure::from(cause).during(format!("no hub runs: cannot read {}", file.display()))
+    })?;
+    let ports: Result<Ports, _> = toml::from_str(&text);
+    ports.map(|ports| ports.https).map_err(|cause| Failure::new(Kind::Runtime, cause))
 }
 
 /// Digest of the key in a PEM certificate.

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::terminal::Terminal;
 
 pub(crate) mod ceremony;
+mod change;
 pub(crate) mod draft;
 mod publish;
 pub(crate) mod show;
@@ -37,21 +38,21 @@ pub(crate) enum RootCommand {
     /// Draft the next version from the newest root
     Edit(draft::Edit),
     /// Give a role more keys
-    AddKey(draft::ChangeKeys),
+    AddKey(change::ChangeKeys),
     /// Take keys from a role
-    RemoveKey(draft::ChangeKeys),
+    RemoveKey(change::ChangeKeys),
     /// Say how many keys of a role must sign
-    SetThreshold(draft::SetThreshold),
+    SetThreshold(change::SetThreshold),
     /// Add a role that releases some apps within a scope, or replace it
-    AddReleaseRole(draft::AddReleaseRole),
+    AddReleaseRole(change::AddReleaseRole),
     /// Take a release role away
-    RemoveReleaseRole(draft::RemoveReleaseRole),
+    RemoveReleaseRole(change::RemoveReleaseRole),
     /// Raise an app's epoch and floor, or the director's epoch
-    Raise(draft::Raise),
+    Raise(change::Raise),
     /// Change the fleet's settings that only key holders may change
-    SetPolicy(draft::SetPolicy),
+    SetPolicy(change::SetPolicy),
     /// Take back a key or a release
-    Revoke(draft::Revoke),
+    Revoke(change::Revoke),
     /// Add one holder's signature to a draft
     Sign(ceremony::Sign),
     /// Collect the signatures of copies of one draft

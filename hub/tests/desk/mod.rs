@@ -11,7 +11,7 @@ pub(crate) struct Desk {
 impl Desk {
     /// An empty folder.
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
     /// The folder.
@@ -28,7 +28,7 @@ impl Desk {
             .stdin(Stdio::null())
             .args(line.split_whitespace())
             .output()
-            .unwrap()
+            .expect("the program was built")
     }
 
     /// Runs a line that must succeed; gives what it printed.

@@ -1,0 +1,261 @@
+//! `airlift hub`: makes and runs the server, and looks after it.
+
+use std::path::PathBuf;
+
+use airlift_bundles::code::Code;
+use airlift_bundles::ids::FleetId;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::client::{Client, HubAddress};
+use super::context::{ContextName, key_of, local_url};
+use super::failure::{Failure, Kind};
+use super::output::{Format, OutputArgs, Table, line, print_json};
+use super::root::show::{read_chain, walk};
+use super::terminal::{Terminal, read_secret_text};
+use crate::api::types::{HubInfo, Reconcile, Reconciled, route};
+use crate::config::{Config, ConfigError, DataDir};
+use crate::init::{InitError, InitOptions, init, install_roots};
+use crate::serve::{self, ServeError};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HubCommand {
+    /// Make a hub: its keys, authorities, database and first token
+    #[command(after_help = "Example:
+  airlift hub init --data /var/lib/airlift-hub --fleet lab --host hub.example --host 10.0.0.1
+  airlift root add-key root.json --role director --key /var/lib/airlift-hub/director.pub.json
+
+Settings are in hub.toml in that directory. The hub signs nothing until a root names its director key.")]
+    Init(Init),
+    /// Run the hub until it is told to stop (AIRLIFT_LOG: error, warn, info, debug, trace)
+    Serve(Serve),
+    /// See that the hub answers, and what it still needs
+    Check(Check),
+    /// After a restore from a backup: show what sites returned, and adopt it
+    #[command(after_help = "A hub that was restored publishes nothing until this has been run with --adopt.")]
+    Reconcile(ReconcileArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// The hub's data directory
+    #[arg(long, value_name = "DIR", env = "AIRLIFT_DATA", default_value = "/var/lib/airlift-hub")]
+    data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    #[command(flatten)]
+    data: DataArgs,
+    /// The fleet that it serves
+    #[arg(long)]
+    fleet: FleetId,
+    /// A name or address under which sites and operators reach it; repeat
+    #[arg(long = "host", required = true, value_delimiter = ',')]
+    hosts: Vec<String>,
+    /// Port of HTTPS
+    #[arg(long, default_value_t = 8443)]
+    https_port: u16,
+    /// Port of MQTT over TLS
+    #[arg(long, default_value_t = 8883)]
+    mqtt_port: u16,
+    /// Signed roots to install at once: files, or a folder of VERSION.json
+    #[arg(long, value_name = "PATH")]
+    root: Vec<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The hub's data directory on this machine; else the hub that this person is logged in to
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArgs {
+    /// Take over what sites returned, and publish again
+    #[arg(long)]
+    adopt: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        match &error {
+            ConfigError::Read { .. } => Self::new(Kind::NotFound, error)
+                .code(Code::ConfigInvalid)
+                .next("Run `airlift hub init` first, or name the directory with --data."),
+            _ => Self::new(Kind::Usage, error).code(Code::ConfigInvalid),
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Config(error) => error.into(),
+            ServeError::Open(error) => error.into(),
+            ServeError::Locked(_) => Self::new(Kind::Conflict, error)
+                .code(Code::StoreLocked)
+                .next("Stop the other hub, or name another directory with --data."),
+            ServeError::Bind { .. } => Self::new(Kind::Runtime, error)
+                .code(Code::ConfigInvalid)
+                .next("See who listens there, or choose other ports in hub.toml."),
+            _ => Self::new(Kind::Runtime, error).code(Code::StoreFailed),
+        }
+    }
+}
+
+impl From<InitError> for Failure {
+    fn from(error: InitError) -> Self {
+        let (kind, code, next) = match &error {
+            InitError::Exists(_) => (Kind::Conflict, Code::Conflict, "Choose another directory. Nothing was changed."),
+            InitError::Missing(_) => (Kind::NotFound, Code::NotFound, "Run `airlift hub init` first, or name the directory with --data."),
+            InitError::Root(_) => (Kind::Refused, Code::RootChainBroken, "Bring every root from version 1 on."),
+            InitError::Key { .. } => (Kind::Usage, Code::KeyFile, Code::KeyFile.next_step()),
+            _ => (Kind::Runtime, Code::StoreFailed, "Check disk space, permissions and the message."),
+        };
+        Self::new(kind, error).code(code).next(next)
+    }
+}
+
+pub(crate) fn run(command: &HubCommand, context: &ContextName, terminal: Terminal) -> Result<(), Failure> {
+    match command {
+        HubCommand::Init(arguments) => make(arguments, terminal),
+        HubCommand::Serve(arguments) => serve(arguments),
+        HubCommand::Check(arguments) => check(arguments, context, terminal),
+        HubCommand::Reconcile(arguments) => reconcile(arguments, &context.client()?, terminal),
+    }
+}
+
+fn make(arguments: &Init, terminal: Terminal) -> Result<(), Failure> {
+    let data = DataDir::new(&arguments.data.data);
+    let mut config = Config::new(arguments.hosts.clone());
+    (config.https.port, config.mqtt.port) = (arguments.https_port, arguments.mqtt_port);
+    let chain = match arguments.root.is_empty() {
+        true => Vec::new(),
+        false => read_chain(&arguments.root)?,
+    };
+    walk(&chain, None)?;
+    let made = init(&InitOptions { data: data.clone(), fleet: arguments.fleet.clone(), config })?;
+    if !chain.is_empty() {
+        let envelopes: Vec<Vec<u8>> = chain.into_iter().map(|(_, bytes)| bytes).collect();
+        install_roots(&data, &envelopes)?;
+    }
+    let (path, director) = (data.path().display(), data.director_public());
+    match arguments.output.format {
+        Format::Json => print_json(
+            "HubInitialised",
+            &json!({ "data": data.path(), "fleet_id": arguments.fleet, "director_key": made.director_key,
+                "director_key_file": director, "hub_key_sha256": made.hub_key_sha256 }),
+        )?,
+        Format::Name => line(made.hub_key_sha256.to_string())?,
+        Format::Table | Format::Wide => {
+            line(format!("hub of fleet {} in {path}", arguments.fleet))?;
+            line(format!("director key  {}  {}", made.director_key.key_id(), director.display()))?;
+            line(format!("hub key       {}", made.hub_key_sha256))?;
+        }
+    }
+    terminal.note(format!(
+        "next: put {} into the root's director role, then `airlift hub serve --data {path}`",
+        director.display()
+    ));
+    Ok(())
+}
+
+fn serve(arguments: &Serve) -> Result<(), Failure> {
+    let data = DataDir::new(&arguments.data.data);
+    let config = Config::load(&data)?;
+    let level = std::env::var("AIRLIFT_LOG").ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(serve::serve(data, config))?)
+}
+
+fn check(arguments: &Check, context: &ContextName, terminal: Terminal) -> Result<(), Failure> {
+    let client = match &arguments.data {
+        None => context.client()?,
+        Some(directory) => local_client(&DataDir::new(directory))?,
+    };
+    let hub: HubInfo = client.get(route::HUB)?;
+    match arguments.output.format {
+        Format::Json => print_json("Hub", &hub)?,
+        Format::Name => line(hub.fleet_id.as_str())?,
+        Format::Table | Format::Wide => {
+            line(format!("hub       version {}, fleet {}", hub.version, hub.fleet_id))?;
+            line(format!("reached   {} (HTTPS {}, MQTT {})", hub.hosts.join(", "), hub.https_port, hub.mqtt_port))?;
+            line(format!("hub key   {}", hub.hub_key_sha256))?;
+            line(format!("director  {}", hub.director_key.key_id()))?;
+            line(hub.root_version.map_or_else(|| "root      none".into(), |version| format!("root      {version}")))?;
+            let sites = &hub.sites;
+            line(format!(
+                "sites     {}: {} healthy, {} on their way, {} in trouble, {} stale, {} quarantined; {} connected",
+                sites.total,
+                sites.healthy,
+                sites.progressing,
+                sites.troubled,
+                sites.stale,
+                sites.quarantined,
+                sites.connected
+            ))?;
+        }
+    }
+    let needs = [
+        (hub.root_version.is_none(), "no root is installed: `airlift root publish roots/`"),
+        (
+            hub.root_version.is_some() && !hub.director_in_root,
+            "the newest root does not name the director key, so nothing is signed: `airlift root edit`",
+        ),
+        (hub.reconcile_needed, "it was restored and publishes nothing: `airlift hub reconcile`"),
+    ];
+    needs.iter().filter(|(missing, _)| *missing).for_each(|(_, text)| terminal.note(text));
+    Ok(())
+}
+
+/// Speaks to the hub of a data directory, with its own token.
+fn local_client(data: &DataDir) -> Result<Client, Failure> {
+    let address = HubAddress::parse(&local_url(data)?)?;
+    let token = read_secret_text(&data.admin_token())
+        .map_err(|cause| Failure::from(cause).during("cannot read the administrator's token"))?;
+    Client::new(address, key_of(&data.hub_ca())?, token)
+}
+
+fn reconcile(arguments: &ReconcileArgs, client: &Client, terminal: Terminal) -> Result<(), Failure> {
+    let mut found: Reconciled = client.post(route::RECONCILE, &Reconcile { adopt: false })?;
+    if arguments.adopt {
+        let question = format!("Adopt what {} sites returned, and publish again?", found.sites.len());
+        terminal.confirm(&question)?;
+        found = client.post(route::RECONCILE, &Reconcile { adopt: true })?;
+    }
+    let mut table = Table::new("SiteDifferenceList", &["SITE", "KNOWN", "RETURNED", "CHANGES"], &[]);
+    for site in &found.sites {
+        let cells = vec![
+            site.site.to_string(),
+            site.known.map_or_else(|| "-".into(), |counter| counter.to_string()),
+            site.returned.to_string(),
+            if site.changes.is_empty() { "-".into() } else { site.changes.join("; ") },
+        ];
+        table.row(site, &site.site, cells);
+    }
+    table.print(arguments.output.format)?;
+    if found.adopted {
+        terminal.note("adopted: the hub publishes again");
+    } else if !found.sites.is_empty() {
+        terminal.note("nothing was changed; `airlift hub reconcile --adopt` takes it over");
+    }
+    Ok(())
+}
