@@ -134,8 +134,9 @@ pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError>
     let lock = lock(&data)?;
     let hub = Hub::open(data, config).await?;
     let leaf = hub.hub_ca.issue_hub(&hub.fleet, &hub.config.hosts, &hub.leaf_key)?;
+    let chain = vec![leaf, hub.hub_ca.certificate().clone()];
     let tls = |client_auth, protocols: &[&[u8]]| {
-        server_config(leaf.clone(), &hub.leaf_key, hub.site_ca.certificate(), client_auth, protocols)
+        server_config(chain.clone(), &hub.leaf_key, hub.site_ca.certificate(), client_auth, protocols)
     };
     let https_tls = tls(ClientAuth::Optional, &[b"h2", b"http/1.1"])?;
     let mqtt_tls = tls(ClientAuth::Required, &[])?;

@@ -199,12 +199,12 @@ pub enum ClientAuth {
     Optional,
 }
 
-/// The TLS settings of a listener.
+/// The TLS settings of a listener; `chain` ends with the authority, for peers that know only its key's digest.
 ///
 /// # Errors
 /// [`TlsError`].
 pub fn server_config(
-    leaf: CertificateDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
     key: &KeyPair,
     site_ca: &CertificateDer<'static>,
     client_auth: ClientAuth,
@@ -216,7 +216,7 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(vec![leaf], key)?;
+        .with_single_cert(chain, key)?;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -120,9 +120,17 @@ impl From<ServeError> for Failure {
 impl From<InitError> for Failure {
     fn from(error: InitError) -> Self {
         let (kind, code, next) = match &error {
-            InitError::Exists(_) => (Kind::Conflict, Code::Conflict, "Choose another directory. Nothing was changed."),
-            InitError::Missing(_) => (Kind::NotFound, Code::NotFound, "Run `airlift hub init` first, or name the directory with --data."),
-            InitError::Root(_) => (Kind::Refused, Code::RootChainBroken, "Bring every root from version 1 on."),
+            InitError::Exists(_) => {
+                (Kind::Conflict, Code::Conflict, "Choose another directory. Nothing was changed.")
+            }
+            InitError::Missing(_) => (
+                Kind::NotFound,
+                Code::NotFound,
+                "Run `airlift hub init` first, or name the directory with --data.",
+            ),
+            InitError::Root(_) => {
+                (Kind::Refused, Code::RootChainBroken, "Bring every root from version 1 on.")
+            }
             InitError::Key { .. } => (Kind::Usage, Code::KeyFile, Code::KeyFile.next_step()),
             _ => (Kind::Runtime, Code::StoreFailed, "Check disk space, permissions and the message."),
         };
@@ -197,10 +205,18 @@ fn check(arguments: &Check, context: &ContextName, terminal: Terminal) -> Result
         Format::Name => line(hub.fleet_id.as_str())?,
         Format::Table | Format::Wide => {
             line(format!("hub       version {}, fleet {}", hub.version, hub.fleet_id))?;
-            line(format!("reached   {} (HTTPS {}, MQTT {})", hub.hosts.join(", "), hub.https_port, hub.mqtt_port))?;
+            line(format!(
+                "reached   {} (HTTPS {}, MQTT {})",
+                hub.hosts.join(", "),
+                hub.https_port,
+                hub.mqtt_port
+            ))?;
             line(format!("hub key   {}", hub.hub_key_sha256))?;
             line(format!("director  {}", hub.director_key.key_id()))?;
-            line(hub.root_version.map_or_else(|| "root      none".into(), |version| format!("root      {version}")))?;
+            line(
+                hub.root_version
+                    .map_or_else(|| "root      none".into(), |version| format!("root      {version}")),
+            )?;
             let sites = &hub.sites;
             line(format!(
                 "sites     {}: {} healthy, {} on their way, {} in trouble, {} stale, {} quarantined; {} connected",

@@ -9,7 +9,7 @@ use airlift_bundles::document::enrolment::Grant;
 use airlift_bundles::document::root::TrustedRoot;
 use airlift_bundles::ids::Sha256Digest;
 use airlift_bundles::limits::Limits;
-use airlift_bundles::media::{MediaKind, MediaName, MediaSource};
+use airlift_bundles::media::{MediaError, MediaKind, MediaName, MediaSource};
 use clap::Args;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ pub(super) fn ls(arguments: &Ls) -> Result<(), Failure> {
         let shape = json!({ "name": name.to_string(), "size": size });
         table.row(&shape, name, vec![name.to_string(), human_bytes(size), size.to_string()]);
     };
-    for (name, bytes) in media.documents()? {
+    for (name, bytes) in documents(&*media)? {
         row(&name, bytes.map(|bytes| bytes.len() as u64)?);
     }
     for name in media.list(MediaKind::Blobs)? {
@@ -56,6 +56,20 @@ pub(super) fn ls(arguments: &Ls) -> Result<(), Failure> {
         }
     }
     Ok(table.print(arguments.output.format)?)
+}
+
+/// Every document that is there; an unreadable one is an item that is an error, so that the others are still seen.
+fn documents(media: &dyn MediaSource) -> Result<Vec<(MediaName, Result<Vec<u8>, MediaError>)>, MediaError> {
+    let mut documents = Vec::new();
+    for kind in MediaKind::DOCUMENTS {
+        for name in media.list(kind)? {
+            // a document may be taken away between listing and reading
+            if let Some(bytes) = media.read_document(&name).transpose() {
+                documents.push((name, bytes));
+            }
+        }
+    }
+    Ok(documents)
 }
 
 /// What became of one file.
@@ -122,7 +136,7 @@ fn check_documents(
     verdicts: &mut Vec<Verdict>,
 ) -> Result<(), Failure> {
     let limits = Limits::DEFAULT;
-    for (name, bytes) in media.documents()? {
+    for (name, bytes) in documents(media)? {
         let verdict = match (&name, bytes) {
             (MediaName::Root(_), _) => continue,
             (_, Err(error)) => Verdict::refused(&name, error.code(), error),
