@@ -1,3 +1,4 @@
 //! System tests: the real product on real components, started by `tests/run`.
 
 mod bed;
+mod skopeo;
