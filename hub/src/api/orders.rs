@@ -40,13 +40,17 @@ impl Requirements {
     ) -> Result<BTreeMap<AppName, Vec<Requirement>>, ApiError> {
         let mut all = BTreeMap::new();
         for (app, entry) in desired {
-            if !self.0.contains_key(&entry.release) {
-                let row = releases::find(connection, &entry.release)?;
-                let requires = row.map(|row| statement(&row)).transpose()?;
-                let requires = requires.map(|statement| statement.predicate.requires).unwrap_or_default();
-                self.0.insert(entry.release, requires);
-            }
-            all.insert(app.clone(), self.0[&entry.release].clone());
+            let requires = match self.0.get(&entry.release) {
+                Some(requires) => requires.clone(),
+                None => {
+                    let row = releases::find(connection, &entry.release)?;
+                    let statement = row.map(|row| statement(&row)).transpose()?;
+                    let requires = statement.map(|statement| statement.predicate.requires).unwrap_or_default();
+                    self.0.insert(entry.release, requires.clone());
+                    requires
+                }
+            };
+            all.insert(app.clone(), requires);
         }
         Ok(all)
     }
