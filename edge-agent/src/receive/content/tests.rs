@@ -117,7 +117,7 @@ async fn carry(
 }
 
 /// Polls a future once.
-async fn futures_poll<F: std::future::Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
     std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context)))
         .await
 }
@@ -152,7 +152,7 @@ async fn a_transfer_goes_on_where_it_was_cut() {
     let content = open(dir.path(), &store).await;
     let (_, first) = carry(&content, &source, 6, |_| {}).await;
     // The bits are committed a second after the first piece; then the process is gone.
-    tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
+    tokio::time::sleep(Duration::from_millis(1300)).await;
     std::mem::forget(content);
     let content = open(dir.path(), &store).await;
     let (outcome, second) = carry(&content, &source, usize::MAX, |_| {}).await;
