@@ -7,18 +7,23 @@
 mod cache;
 mod plan;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::release::Statement;
+use airlift_bundles::document::root::Scope;
 use airlift_bundles::envelope::Envelope;
-use airlift_bundles::ids::Sha256Digest;
-use airlift_bundles::layout::Bundle;
+use airlift_bundles::ids::{Name, Sha256Digest};
+use airlift_bundles::layout::{Blobs as _, Bundle};
 use airlift_bundles::limits::Limits;
+use airlift_bundles::render::config_hash::ConfigHashes;
 use airlift_bundles::render::object::ObjectId;
+use airlift_bundles::render::overlay::Overlay;
+use airlift_bundles::render::scope::check_scope;
+use airlift_bundles::render::{RenderError, Renderer};
 use serde_json::Value;
 
 use crate::core::event::{Failure, FailureClass};
@@ -46,7 +51,25 @@ pub struct Bodies {
 struct Opened {
     id: GenerationId,
     bundle: Bundle,
+    renderer: Renderer,
+    hashes: ConfigHashes,
     lines: Lines,
+}
+
+impl Opened {
+    /// Renders one object with its chosen values, under the app's label.
+    fn render(&self, generation: &Generation, index: u32) -> Result<(ObjectId, Value), Failure> {
+        let object = self.lines.read(index).map_err(|error| surroundings(error.to_string()))?;
+        let (id, mut object) = self.renderer.render(object).map_err(|error| unrendered(&error))?;
+        let labels = object.pointer_mut("/metadata").and_then(Value::as_object_mut).map(|metadata| {
+            metadata.entry("labels").or_insert_with(|| Value::Object(serde_json::Map::new()))
+        });
+        if let Some(Value::Object(labels)) = labels {
+            labels.insert(APP_LABEL.to_owned(), generation.app.as_str().into());
+        }
+        self.hashes.annotate(&id, &mut object);
+        Ok((id, object))
+    }
 }
 
 impl Bodies {
@@ -62,11 +85,12 @@ impl Bodies {
         Ok(Self { dir: dir.to_owned(), content, store, open: Mutex::default() })
     }
 
-    /// Renders all objects of a generation, checks them against its release and that release's role, and plans.
+    /// Renders all objects of a generation, checks them against its release and, where it is not accepted yet,
+    /// against the scope of that release's role, and plans.
     ///
     /// # Errors
     /// A failure of the app where the content contradicts what was signed, of the surroundings where the disk fails.
-    pub async fn prepare(&self, generation: &Generation) -> Result<Plan, Failure> {
+    pub async fn prepare(&self, generation: &Generation, scope: Option<&Scope>) -> Result<Plan, Failure> {
         let release =
             self.store.document(generation.release).await.map_err(|error| surroundings(error.to_string()))?;
         let release = release.ok_or_else(|| surroundings("the release document is not here".into()))?;
@@ -81,9 +105,11 @@ impl Bodies {
         let mut objects = Vec::new();
         let mut places = Vec::new();
         for index in 0..opened.lines.count() {
-            let body = render(generation, &opened, index)?;
-            let id =
-                ObjectId::of(&body).map_err(|error| app_failure(Code::BundleMalformed, error.to_string()))?;
+            let (id, body) = opened.render(generation, index)?;
+            if let Some(scope) = scope {
+                check_scope(&id, &body, scope)
+                    .map_err(|error| app_failure(Code::OutOfScope, error.to_string()))?;
+            }
             let place = plan::place(&id, &body);
             places.push(place);
             let bytes = serde_json::to_vec(&body).map_err(|error| surroundings(error.to_string()))?;
@@ -117,7 +143,7 @@ impl Bodies {
     /// # Errors
     /// As [`Bodies::prepare`].
     pub fn body(&self, generation: &Generation, index: u32) -> Result<Value, Failure> {
-        render(generation, &*self.opened(generation)?, index)
+        Ok(self.opened(generation)?.render(generation, index)?.1)
     }
 
     /// The images that a generation's pods use, as they are put into the container runtime.
@@ -141,6 +167,23 @@ impl Bodies {
         open.retain(|opened| generations.iter().any(|generation| generation.id == opened.id));
     }
 
+    fn renderer(&self, bundle: &Bundle, generation: &Generation) -> Result<Renderer, Failure> {
+        let limits = &Limits::DEFAULT;
+        let chosen: BTreeSet<Name> = generation.overlays.iter().cloned().collect();
+        let mut overlays = BTreeMap::new();
+        for (name, blob) in bundle.overlays().iter().filter(|(name, _)| chosen.contains(name)) {
+            let bytes = self.content.read_blob(&blob.digest, limits.whole_item_bytes);
+            let bytes = bytes.map_err(|error| surroundings(error.to_string()))?;
+            let bytes = bytes.ok_or_else(|| surroundings(format!("overlay {name} is not here")))?;
+            let overlay = Overlay::parse(&bytes, limits);
+            let overlay = overlay
+                .map_err(|error| app_failure(Code::BundleMalformed, format!("overlay {name}: {error}")))?;
+            overlays.insert(name.clone(), overlay);
+        }
+        Renderer::new(bundle.app(), &overlays, &chosen, &generation.parameters, limits)
+            .map_err(|error| unrendered(&error))
+    }
+
     fn opened(&self, generation: &Generation) -> Result<Arc<Opened>, Failure> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = open.iter().find(|opened| opened.id == generation.id) {
@@ -154,7 +197,18 @@ impl Bodies {
         let path = self.dir.join(generation.id.to_hex());
         let lines = Lines::unpack(packed, bundle.objects_raw().size, path)
             .map_err(|error| app_failure(Code::BundleMalformed, error.to_string()))?;
-        let opened = Arc::new(Opened { id: generation.id, bundle, lines });
+        let renderer = self.renderer(&bundle, generation)?;
+        let mut opened =
+            Opened { id: generation.id, bundle, renderer, hashes: ConfigHashes::default(), lines };
+        if !opened.bundle.app().no_config_hash {
+            let mut hashes = ConfigHashes::default();
+            for index in 0..opened.lines.count() {
+                let (id, object) = opened.render(generation, index)?;
+                hashes.learn(&id, &object);
+            }
+            opened.hashes = hashes;
+        }
+        let opened = Arc::new(opened);
         open.push_back(Arc::clone(&opened));
         if open.len() > OPEN_MAX {
             open.pop_front();
@@ -163,32 +217,12 @@ impl Bodies {
     }
 }
 
-/// One object of a generation with its chosen values, under the app's label.
-fn render(generation: &Generation, opened: &Opened, index: u32) -> Result<Value, Failure> {
-    let malformed = |reason: String| app_failure(Code::BundleMalformed, reason);
-    let mut object = opened.lines.read(index).map_err(|error| surroundings(error.to_string()))?;
-    let id = ObjectId::of(&object).map_err(|error| malformed(error.to_string()))?;
-    for (name, value) in &generation.parameters {
-        let declared = opened.bundle.app().parameters.get(name);
-        let declared = declared.ok_or_else(|| app_failure(Code::ParameterUndeclared, name.to_string()))?;
-        for target in declared.targets.iter().filter(|target| ObjectId::from(*target).is_same_object(&id)) {
-            let scalar = object.pointer_mut(&target.pointer);
-            let scalar = scalar.ok_or_else(|| malformed(format!("{} has no {}", id.name, target.pointer)))?;
-            *scalar = value.clone().into();
-        }
-    }
-    let labels = object
-        .pointer_mut("/metadata")
-        .and_then(Value::as_object_mut)
-        .map(|metadata| metadata.entry("labels").or_insert_with(|| Value::Object(serde_json::Map::new())));
-    if let Some(Value::Object(labels)) = labels {
-        labels.insert(APP_LABEL.to_owned(), generation.app.as_str().into());
-    }
-    Ok(object)
-}
-
 fn reference(id: ObjectId) -> ObjectRef {
     ObjectRef { gvk: Arc::new(Gvk::new(&id.api_version, &id.kind)), namespace: id.namespace, name: id.name }
+}
+
+fn unrendered(error: &RenderError) -> Failure {
+    app_failure(error.code(), error.to_string())
 }
 
 fn app_failure(code: Code, reason: String) -> Failure {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use airlift_bundles::document::root::Scope;
 use airlift_bundles::ids::{Counter, RandomId, Sha256Digest};
 
 use super::api::ApiCall;
@@ -69,6 +70,9 @@ pub enum Effect {
         op: OpId,
         /// Which one.
         generation: Arc<Generation>,
+        /// What its objects may touch, by the role that signed it; `None` for a generation that was healthy here:
+        /// what was accepted stays usable.
+        scope: Option<Arc<Scope>>,
     },
     /// Put a generation's images into containerd, or find that they are there. Ends in `Imported` or
     /// `ImportFailed`.

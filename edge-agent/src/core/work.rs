@@ -202,8 +202,15 @@ impl Core {
         if self.live.app(app).plan.is_none() {
             let Some(generation) = self.working(app) else { return };
             if !self.live.doing(app, |deed| *deed == Deed::Prepare) {
+                let healthy = self
+                    .rows
+                    .apps
+                    .get(app)
+                    .is_some_and(|row| [row.current, row.previous].contains(&Some(generation.id)));
+                let role = self.root.release_role(&generation.app).filter(|_| !healthy);
+                let scope = role.map(|role| Arc::new(role.scope.clone()));
                 let op = self.live.begin_op(t.now, app, Deed::Prepare);
-                t.effect(Effect::Prepare { op, generation });
+                t.effect(Effect::Prepare { op, generation, scope });
             }
             return;
         }

@@ -5,6 +5,9 @@ use airlift_bundles::ids::{RandomId, Sha256Digest};
 use super::Boxed;
 use crate::core::write::{BlobRow, OutboxRow, ReceiptRow, Rows, TransferRow, Write};
 
+/// Complete blobs, and transfers that are not complete.
+pub type HeldContent = (Vec<BlobRow>, Vec<TransferRow>);
+
 /// The store: one writer, group commit, acknowledged after the commit.
 ///
 /// `commit` queues at the call, so the order of calls is the order of commits; a call's writes are never split,
@@ -18,7 +21,7 @@ pub trait Store: Send + Sync {
     fn load(&self) -> Boxed<'_, Result<Rows, StoreError>>;
 
     /// All complete blobs and all incomplete transfers, for the content task's start.
-    fn content(&self) -> Boxed<'_, Result<(Vec<BlobRow>, Vec<TransferRow>), StoreError>>;
+    fn content(&self) -> Boxed<'_, Result<HeldContent, StoreError>>;
 
     /// Receipts `from..=upto` of a chain in order, as many as fit into `bytes_max` and at least one.
     fn receipts(

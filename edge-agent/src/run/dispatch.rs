@@ -120,10 +120,10 @@ impl Dispatcher {
             }
             Effect::Want(documents) => self.want(documents),
             Effect::Fetch { op, generation, limits } => self.fetch(op, generation, limits),
-            Effect::Prepare { op, generation } => {
+            Effect::Prepare { op, generation, scope } => {
                 let bodies = Arc::clone(&self.bodies);
                 self.operate(op, async move {
-                    match bodies.prepare(&generation).await {
+                    match bodies.prepare(&generation, scope.as_deref()).await {
                         Ok(plan) => Event::Prepared { op, plan },
                         Err(failure) => Event::PrepareFailed { op, failure },
                     }
