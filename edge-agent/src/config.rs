@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use airlift_bundles::document::enrolment::HubAddress;
 use airlift_bundles::document::release::Platform;
-use airlift_bundles::ids::Sha256Digest;
+use airlift_bundles::ids::{FleetId, Sha256Digest};
 use serde::Deserialize;
 
 /// Where the configuration is looked for unless `--config` says otherwise.
@@ -20,6 +20,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Digest of the first root, from the package or the installer; a token carries it too.
     pub root_sha256: Option<Sha256Digest>,
+    /// The fleet that this site was installed for; needed for a request on a stick that has no root yet.
+    pub fleet: Option<FleetId>,
     /// Addresses that take the place of the grant's.
     pub hubs: Vec<HubEntry>,
     /// Whether to speak to a hub at all; `false` at a site that only sticks reach.
@@ -84,6 +86,7 @@ impl Default for Config {
             state_dir: "/var/lib/airlift-agent".into(),
             control_socket: "/run/airlift-agent/control.sock".into(),
             root_sha256: None,
+            fleet: None,
             hubs: Vec::new(),
             online: true,
             media_dirs: Vec::new(),

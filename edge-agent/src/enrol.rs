@@ -5,6 +5,8 @@
 
 pub mod grant;
 pub mod identity;
+pub mod offline;
 pub mod online;
 
 pub use identity::Identity;
+pub use offline::OfflineError;

@@ -1,3 +1,7 @@
-//! Entry point.
+//! The `airlift-agent` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    airlift_agent::main_from(std::env::args_os())
+}

@@ -2,6 +2,7 @@
 //!
 //! Nothing behind them may hold process-global state, because thousands of agents run in one process.
 
+pub mod absent;
 pub mod cancel;
 pub mod cluster;
 pub mod content;

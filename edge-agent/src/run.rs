@@ -120,10 +120,32 @@ impl Agent {
     /// # Errors
     /// [`RunError`].
     pub async fn load(site: Site, ports: Ports, events: mpsc::Sender<Event>) -> Result<Self, RunError> {
+        Self::load_as(site, ports, events, true).await
+    }
+
+    /// The same for a process that only takes documents and content in: it is no start that an app which settles
+    /// has to survive.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub async fn load_at_rest(
+        site: Site,
+        ports: Ports,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, RunError> {
+        Self::load_as(site, ports, events, false).await
+    }
+
+    async fn load_as(
+        site: Site,
+        ports: Ports,
+        events: mpsc::Sender<Event>,
+        process_start: bool,
+    ) -> Result<Self, RunError> {
         let cache_dir = site.state_dir.join("cache");
         let bodies = Bodies::open(&cache_dir, Arc::clone(&ports.content), Arc::clone(&ports.store))
             .map_err(|source| RunError::Cache { path: cache_dir.clone(), source })?;
-        let core = load_core(&site, &ports, true).await?;
+        let core = load_core(&site, &ports, process_start).await?;
         let dispatcher = Dispatcher::new(site.clone(), ports.clone(), Arc::new(bodies), events);
         Ok(Self { site, ports, clock: Clock::system(), core, dispatcher, pending: VecDeque::new() })
     }

@@ -7,6 +7,7 @@
 mod load;
 mod memory;
 mod open;
+mod peek;
 mod save;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 pub use memory::MemoryStore;
 pub use open::StateLock;
+pub use peek::Peek;
 
 use crate::core::write::{BlobRow, OutboxRow, ReceiptRow, Rows, TransferRow, Write};
 use crate::ports::Boxed;

@@ -38,6 +38,7 @@ impl<'a> Agent<'a> {
             "state_dir = \"{d}/state\"
 control_socket = \"{d}/control.sock\"
 root_sha256 = \"{root_sha256}\"
+fleet = \"lab\"
 online = {}
 media_dirs = [\"{d}/media\"]
 [kubernetes]

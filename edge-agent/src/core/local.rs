@@ -124,6 +124,7 @@ impl Core {
             receipts_unacked: self.meta.receipt_next - self.meta.receipt_acked_next,
             time: self.time(now),
             apps: self.rows.apps.values().map(|row| self.app_report(row)).collect(),
+            refusals: self.rows.refusals.values().cloned().collect(),
         }
     }
 

@@ -7,6 +7,7 @@ use airlift_bundles::ids::{AppName, SiteId, Timestamp};
 
 use super::object::GenerationId;
 use super::state::Step;
+use super::write::RefusalRow;
 
 /// The answer to a local command.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +46,8 @@ pub struct StatusReport {
     pub time: Timestamp,
     /// Each app.
     pub apps: Vec<AppReport>,
+    /// What was refused since the database was made.
+    pub refusals: Vec<RefusalRow>,
 }
 
 /// How an app is.

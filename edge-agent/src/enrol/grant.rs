@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use airlift_bundles::code::Code;
 use airlift_bundles::document::enrolment::Grant;
 use airlift_bundles::envelope::{Envelope, EnvelopeError};
 use airlift_bundles::ids::Sha256Digest;
@@ -32,6 +33,24 @@ pub enum GrantError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl GrantError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused(EnrolError::Root(_, error)) => error.code(),
+            Self::Refused(EnrolError::NoRoot) => Code::RootChainBroken,
+            Self::Refused(EnrolError::Grant(error)) => error.code(),
+            Self::Refused(
+                EnrolError::OtherKey { .. } | EnrolError::OtherNonce | EnrolError::OtherSite(_),
+            ) => Code::OtherSite,
+            Self::Refused(EnrolError::OtherFleet) => Code::OtherFleet,
+            Self::Refused(EnrolError::Older { .. }) => Code::OtherIncarnation,
+            Self::Damaged(_) | Self::Random(_) | Self::Keep { .. } => Code::StoreFailed,
+        }
+    }
 }
 
 /// A grant that was verified for this site's key, with the rows that it amounts to.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use airlift_bundles::document::enrolment::{EnrolmentRequest, TokenProof};
 use airlift_bundles::envelope::Envelope;
@@ -47,7 +48,7 @@ pub enum IdentityError {
 /// Everything secret that a site has, and the random ids that were made with it.
 pub struct Identity {
     /// Signs receipts, batches and requests.
-    pub site_key: SecretKey,
+    pub site_key: Arc<SecretKey>,
     /// Key of the TLS certificate, PKCS #8 in PEM.
     pub tls_key_pem: String,
     join: Join,
@@ -85,7 +86,7 @@ impl Identity {
             Ok(serde_json::to_string(&join).expect("two ids serialise without failure"))
         })?;
         let join = serde_json::from_str(&join).map_err(|_| IdentityError::Join(dir.join(JOIN)))?;
-        Ok(Self { site_key: SecretKey::from_json(&site_key)?, tls_key_pem, join })
+        Ok(Self { site_key: Arc::new(SecretKey::from_json(&site_key)?), tls_key_pem, join })
     }
 
     /// The chain of this key's receipts.

@@ -1,0 +1,72 @@
+//! Reads the rows without taking the state directory, also beside a running agent: the write-ahead log lets
+//! readers in, and a reader changes nothing.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::load;
+use crate::core::write::{ReceiptRow, Rows};
+use crate::ports::store::StoreError;
+
+/// Receipts read at once.
+const PAGE: u64 = 100;
+/// Bytes of one page, which a page of the largest receipts stays under.
+const PAGE_BYTES: usize = 64 << 20;
+
+/// A look at the database.
+#[derive(Debug)]
+pub struct Peek {
+    /// `None` where there is no database yet.
+    connection: Option<Connection>,
+}
+
+impl Peek {
+    /// Opens the database of a state directory for reading; where there is none, nothing is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it cannot be read.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join("agent.db");
+        match path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Ok(Self { connection: None }),
+            Err(error) => return Err(StoreError::Failed(format!("{}: {error}", path.display()))),
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF;")?;
+        let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok(Self { connection: (tables > 0).then_some(connection) })
+    }
+
+    /// Everything that a core would be loaded from.
+    ///
+    /// # Errors
+    /// [`StoreError`] where a row cannot be read.
+    pub fn rows(&self) -> Result<Rows, StoreError> {
+        self.connection.as_ref().map_or_else(|| Ok(Rows::default()), load::load)
+    }
+
+    /// The newest receipts of the site's chain that `read` wants, at most `count`, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] where a row cannot be read.
+    pub fn newest_receipts<T>(
+        &self,
+        mut read: impl FnMut(&ReceiptRow) -> Option<T>,
+        count: usize,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self.rows()?;
+        let (Some(connection), Some(meta)) = (&self.connection, &rows.meta) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        let mut upto = meta.receipt_next - 1;
+        while upto >= meta.receipt_first && found.len() < count {
+            let from = upto.saturating_sub(PAGE - 1).max(meta.receipt_first);
+            let page = load::receipts(connection, &meta.chain_id, (from, upto), PAGE_BYTES)?;
+            found.extend(page.iter().rev().filter_map(&mut read).take(count - found.len()));
+            upto = from - 1;
+        }
+        Ok(found)
+    }
+}
