@@ -35,9 +35,9 @@ fn make_folder(folder: &Path) {
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{at}, namespace: shop}}\nspec: {{containers: [{{name: a, image: '{name}'}}]}}\n"
         );
     }
-    std::fs::write(folder.join("airlift.yaml"), app).unwrap();
-    std::fs::create_dir(folder.join("manifests")).unwrap();
-    std::fs::write(folder.join("manifests/pods.yaml"), pods).unwrap();
+    std::fs::write(folder.join("airlift.yaml"), app).expect("the folder is writable");
+    std::fs::create_dir(folder.join("manifests")).expect("the folder is writable");
+    std::fs::write(folder.join("manifests/pods.yaml"), pods).expect("the folder is writable");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Folder {
     }
 
     fn pack(&self) -> Result<(Packed, LayoutDir), PackError> {
-        let out = tempfile::tempdir().unwrap().keep().join("bundle");
+        let out = tempfile::tempdir_in(self.path()).unwrap().keep().join("bundle"); // goes with the folder
         pack(self.path(), &out, &Limits::DEFAULT).map(|packed| (packed, LayoutDir(out)))
     }
 
@@ -223,7 +223,8 @@ fn large_layers_have_piece_lists_that_verify_them() {
 
 #[test]
 fn a_platform_s_share_leaves_other_platforms_out() {
-    let (packed, dir) = Folder::new().pack().unwrap();
+    let folder = Folder::new();
+    let (packed, dir) = folder.pack().unwrap();
     let bundle = read_bundle(&packed, &dir);
     let share: Vec<_> = bundle.items_for(&amd64()).map(|(digest, _)| *digest).collect();
     let [image] = bundle.images() else { panic!("one image") };
@@ -253,7 +254,8 @@ fn only_wanted_platforms_are_taken() {
 
 #[test]
 fn parts_that_are_missing_are_named_and_damaged_ones_refused() {
-    let (packed, dir) = Folder::new().pack().unwrap();
+    let folder = Folder::new();
+    let (packed, dir) = folder.pack().unwrap();
     let bundle = read_bundle(&packed, &dir);
     let config = bundle.images()[0].manifests[0].config.digest;
     let path = dir.blob_path(&config);
@@ -274,9 +276,42 @@ fn parts_that_are_missing_are_named_and_damaged_ones_refused() {
     read().unwrap();
 }
 
+/// The blobs of a bundle in one tar, read as they stand there.
+struct ArchiveBlobs(crate::media::MediaArchive);
+
+impl crate::layout::Blobs for ArchiveBlobs {
+    fn read_blob(&self, digest: &Sha256Digest, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        use crate::media::MediaSource as _;
+        let blob = self.0.open_blob(digest).map_err(io::Error::other)?;
+        blob.map(|blob| crate::layout::read_bounded(blob.reader, limit)).transpose()
+    }
+}
+
+/// Kept for ever: what was once built stays readable, whatever newer builds write.
+#[test]
+fn the_first_bundle_ever_built_is_still_read() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bundle-v1.tar"));
+    let blobs = ArchiveBlobs(crate::media::MediaArchive::open(path, &Limits::DEFAULT).unwrap());
+    let index: Sha256Digest =
+        "sha256:55f86c02152d41acb199df8f3df249f37acb67451f3d3f44a5f8f2f7ce325f05".parse().unwrap();
+    let bundle = Bundle::read(&index, &blobs, &Limits::DEFAULT).unwrap();
+    assert_eq!((bundle.app().app.as_str(), bundle.app().version.as_str()), ("shop", "1.4.2"));
+    assert_eq!(bundle.app().overlays.len(), 1);
+    let layer = bundle.images()[0].manifests[0].layers[0].blob.digest;
+    let list = bundle.piece_list(&layer, &blobs).unwrap().expect("a list");
+    let bytes = blobs.read_blob(&layer, 1 << 30).unwrap().unwrap();
+    for (piece, bytes) in (0..).zip(bytes.chunks(crate::pieces::PIECE_BYTES)) {
+        list.verify_piece(piece, bytes).unwrap();
+    }
+    let packed = blobs.read_blob(&bundle.objects().digest, 1 << 20).unwrap().unwrap();
+    let reader = ObjectsReader::new(&packed[..], bundle.objects_raw().size, &Limits::DEFAULT).unwrap();
+    assert_eq!(reader.map(Result::unwrap).count(), bundle.app().objects);
+}
+
 #[test]
 fn an_index_with_two_apps_is_refused() {
-    let (packed, dir) = Folder::new().pack().unwrap();
+    let folder = Folder::new();
+    let (packed, dir) = folder.pack().unwrap();
     let bytes = dir.read_blob(&packed.index, 1 << 20).unwrap().unwrap();
     let mut index: Index = serde_json::from_slice(&bytes).unwrap();
     index.manifests.push(index.manifests[0].clone());
