@@ -31,7 +31,8 @@ data: {greeting: hello}
 
 fn desk_with_app() -> Desk {
     let desk = Desk::new();
-    desk.two_of_three();
+    desk.keys(&["director"]);
+    desk.two_of_three("director.pub");
     desk.good("root sign root.json --key a.key");
     desk.good("root sign root.json --key b.key");
     desk.good("root finalize root.json --out roots/1.json");

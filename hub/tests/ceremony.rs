@@ -7,7 +7,8 @@ mod desk;
 #[test]
 fn two_of_three_holders_make_a_root_and_one_does_not() {
     let desk = Desk::new();
-    desk.two_of_three();
+    desk.keys(&["director"]);
+    desk.two_of_three("director.pub");
     desk.good("root sign root.json --key a.key");
     let told = desk.bad(7, "root finalize root.json");
     assert!(told.contains("error[AL0202]") && told.contains("1 of 2 needed signatures"), "{told}");
@@ -25,7 +26,8 @@ fn two_of_three_holders_make_a_root_and_one_does_not() {
 #[test]
 fn signatures_made_on_copies_are_merged_and_those_over_another_draft_are_not() {
     let desk = Desk::new();
-    desk.two_of_three();
+    desk.keys(&["director"]);
+    desk.two_of_three("director.pub");
     desk.good("root sign root.json --key a.key --out root.a.json");
     desk.good("root sign root.json --key b.key --out root.b.json");
     desk.bad(7, "root finalize root.json");
@@ -41,7 +43,8 @@ fn signatures_made_on_copies_are_merged_and_those_over_another_draft_are_not() {
 #[test]
 fn a_stranger_signs_nothing_and_a_signed_draft_is_not_edited() {
     let desk = Desk::new();
-    desk.two_of_three();
+    desk.keys(&["director"]);
+    desk.two_of_three("director.pub");
     let told = desk.bad(7, "root sign root.json --key r1.key");
     assert!(told.contains("holds the root role of neither version"), "{told}");
     desk.good("root sign root.json --key a.key");
@@ -54,7 +57,8 @@ fn a_stranger_signs_nothing_and_a_signed_draft_is_not_edited() {
 #[test]
 fn the_next_root_needs_the_thresholds_of_both_versions() {
     let desk = Desk::new();
-    desk.two_of_three();
+    desk.keys(&["director"]);
+    desk.two_of_three("director.pub");
     desk.good("root sign root.json --key a.key");
     desk.good("root sign root.json --key b.key");
     desk.good("root finalize root.json --out roots/1.json");
@@ -91,7 +95,8 @@ fn the_next_root_needs_the_thresholds_of_both_versions() {
 #[test]
 fn one_key_in_two_roles_is_refused_before_anybody_signs() {
     let desk = Desk::new();
-    desk.two_of_three();
+    desk.keys(&["director"]);
+    desk.two_of_three("director.pub");
     desk.good("root add-key root.json --role director --key a.pub");
     let told = desk.bad(7, "root sign root.json --key a.key");
     assert!(told.contains("stands in two roles"), "{told}");

@@ -45,7 +45,8 @@ impl Requirements {
                 None => {
                     let row = releases::find(connection, &entry.release)?;
                     let statement = row.map(|row| statement(&row)).transpose()?;
-                    let requires = statement.map(|statement| statement.predicate.requires).unwrap_or_default();
+                    let requires =
+                        statement.map(|statement| statement.predicate.requires).unwrap_or_default();
                     self.0.insert(entry.release, requires.clone());
                     requires
                 }

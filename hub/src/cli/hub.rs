@@ -1,5 +1,6 @@
 //! `airlift hub`: makes and runs the server, and looks after it.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use airlift_bundles::code::Code;
@@ -189,6 +190,7 @@ fn serve(arguments: &Serve) -> Result<(), Failure> {
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::INFO))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(serve::serve(data, config))?)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use airlift_bundles::code::Code;
 use airlift_bundles::document::release::Statement;
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::limits::Limits;
@@ -53,8 +54,15 @@ pub(crate) fn publish(arguments: &Publish, context: &ContextName, terminal: Term
             continue;
         }
         let what = format!("{}@{}", release.app, release.version);
-        let sent = upload(&client, &files, &blobs, &what, terminal)?;
-        let info: ReleaseInfo = client.post_bytes(route::RELEASES, bytes)?.map_err(refusal)?;
+        // asked first: a release that would be refused costs no upload
+        let (sent, info) = match client.post_bytes::<ReleaseInfo>(route::RELEASES, bytes.clone())? {
+            Ok(info) => (0, info),
+            Err(problem) if problem.code == Code::ContentMissing => {
+                let sent = upload(&client, &files, &blobs, &what, terminal)?;
+                (sent, client.post_bytes(route::RELEASES, bytes)?.map_err(refusal)?)
+            }
+            Err(problem) => return Err(refusal(problem)),
+        };
         match arguments.output.format {
             Format::Json => print_json("Release", &info)?,
             Format::Name => line(info.sha256.to_string())?,

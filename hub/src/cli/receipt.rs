@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use airlift_bundles::document::receipt::Receipt;
-use airlift_bundles::envelope::{EnvelopeError, open};
+use airlift_bundles::document::status::StatusBatch;
+use airlift_bundles::envelope::{Document as _, Envelope, EnvelopeError, open};
 use airlift_bundles::ids::{AppName, RandomId, Sha256Digest, SiteId};
 use airlift_bundles::keys::PublicKey;
 use airlift_bundles::limits::Limits;
@@ -166,12 +167,25 @@ fn read_file(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     for value in serde_json::Deserializer::from_slice(&bytes).into_iter::<Box<RawValue>>() {
         let value = value.map_err(|error| refuse(error.to_string()))?;
         match serde_json::from_str::<Vec<Box<RawValue>>>(value.get()) {
-            Ok(list) => envelopes.extend(list.into_iter().map(|raw| raw.get().as_bytes().to_vec())),
-            Err(_) => envelopes.push(value.get().as_bytes().to_vec()),
+            Ok(list) => list.iter().try_for_each(|raw| collect(raw, &mut envelopes))?,
+            Err(_) => collect(&value, &mut envelopes)?,
         }
     }
-    // whatever is no envelope is refused when its signature is checked; an empty file is refused here
     if envelopes.is_empty() { Err(refuse("it is empty".into())) } else { Ok(envelopes) }
+}
+
+/// Takes an envelope, or the receipts that a status batch carries, each of which has its own signature.
+fn collect(raw: &RawValue, envelopes: &mut Vec<Vec<u8>>) -> Result<(), Failure> {
+    let bytes = raw.get().as_bytes();
+    let envelope = Envelope::parse(bytes, &Limits::DEFAULT)?;
+    if envelope.payload_type() != StatusBatch::PAYLOAD_TYPE {
+        envelopes.push(bytes.to_vec());
+        return Ok(());
+    }
+    let batch: StatusBatch = envelope.read_unverified(&Limits::DEFAULT)?;
+    let receipts = batch.rows.into_iter().filter_map(|row| row.receipt);
+    envelopes.extend(receipts.map(|receipt| receipt.get().as_bytes().to_vec()));
+    Ok(())
 }
 
 /// One chain: receipts by number, and what is wrong with it.

@@ -55,13 +55,13 @@ impl Desk {
     }
 
     /// Drafts a root of two out of three, and two out of two for releases.
-    pub(crate) fn two_of_three(&self) {
-        self.keys(&["a", "b", "c", "director", "r1", "r2"]);
-        self.good(
+    pub(crate) fn two_of_three(&self, director: &str) {
+        self.keys(&["a", "b", "c", "r1", "r2"]);
+        self.good(&format!(
             "root init root.json --fleet lab --root-key a.pub --root-key b.pub --root-key c.pub \
-             --root-threshold 2 --director-key director.pub --release-key r1.pub --release-key r2.pub \
-             --release-threshold 2",
-        );
+             --root-threshold 2 --director-key {director} --release-key r1.pub --release-key r2.pub \
+             --release-threshold 2"
+        ));
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn load(arguments: &Load, client: &Client, terminal: Terminal) -> Res
     let mut results: Vec<MediaFileResult> = Vec::new();
     let mut batch = Batch::default();
     let mut unreadable = 0;
-    for kind in [MediaKind::Requests, MediaKind::Receipts] {
+    // assignments that come back show a hub that was restored what it had signed
+    for kind in [MediaKind::Requests, MediaKind::Assignments, MediaKind::Receipts] {
         for name in media.list(kind)? {
             let text = media.read_document(&name).map_err(Failure::from).and_then(|bytes| {
                 String::from_utf8(bytes.unwrap_or_default())
