@@ -67,19 +67,19 @@ struct Site {
 
 impl Site {
     fn new(desk: &Desk) -> Self {
-        let root = fs::read(desk.path().join("roots/1.json")).unwrap();
-        let root = TrustedRoot::stored(&root, &Limits::DEFAULT).unwrap();
-        let key = SecretKey::generate().unwrap();
-        let tls = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let root = fs::read(desk.path().join("roots/1.json")).expect("the root is finalized");
+        let root = TrustedRoot::stored(&root, &Limits::DEFAULT).expect("the root is good");
+        let key = SecretKey::generate().expect("randomness");
+        let tls = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
         let request = EnrolmentRequest {
-            fleet_id: FleetId::new("lab").unwrap(),
+            fleet_id: FleetId::new("lab").expect("a good name"),
             root_sha256: root.digest(),
             site_key: key.public(),
             chain_id: RandomId::from_bytes([7; 16]),
             age_recipient: None,
             tls_key: BASE64.encode(rcgen::PublicKeyData::subject_public_key_info(&tls)),
             nonce: RandomId::from_bytes([9; 16]),
-            site: Some(SiteId::new("mast-17").unwrap()),
+            site: Some(SiteId::new("mast-17").expect("a good name")),
             machine: Vec::new(),
             token: None,
             issued_at: Timestamp::from_unix_s(1_800_000_000),

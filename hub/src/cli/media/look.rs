@@ -45,9 +45,10 @@ pub(super) fn ls(arguments: &Ls) -> Result<(), Failure> {
         let shape = json!({ "name": name.to_string(), "size": size });
         table.row(&shape, name, vec![name.to_string(), human_bytes(size), size.to_string()]);
     };
-    for (name, bytes) in documents(&*media)? {
-        row(&name, bytes.map(|bytes| bytes.len() as u64)?);
-    }
+    each_document(&*media, |name, bytes| {
+        row(&name, bytes?.len() as u64);
+        Ok(())
+    })?;
     for name in media.list(MediaKind::Blobs)? {
         if let MediaName::Blob(digest) = &name
             && let Some(blob) = media.open_blob(digest)?
@@ -58,18 +59,20 @@ pub(super) fn ls(arguments: &Ls) -> Result<(), Failure> {
     Ok(table.print(arguments.output.format)?)
 }
 
-/// Every document that is there; an unreadable one is an item that is an error, so that the others are still seen.
-fn documents(media: &dyn MediaSource) -> Result<Vec<(MediaName, Result<Vec<u8>, MediaError>)>, MediaError> {
-    let mut documents = Vec::new();
+/// Shows every document that is there; an unreadable one is shown as an error, so that the others are still seen.
+fn each_document(
+    media: &dyn MediaSource,
+    mut visit: impl FnMut(MediaName, Result<Vec<u8>, MediaError>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     for kind in MediaKind::DOCUMENTS {
         for name in media.list(kind)? {
             // a document may be taken away between listing and reading
             if let Some(bytes) = media.read_document(&name).transpose() {
-                documents.push((name, bytes));
+                visit(name, bytes)?;
             }
         }
     }
-    Ok(documents)
+    Ok(())
 }
 
 /// What became of one file.
@@ -136,9 +139,9 @@ fn check_documents(
     verdicts: &mut Vec<Verdict>,
 ) -> Result<(), Failure> {
     let limits = Limits::DEFAULT;
-    for (name, bytes) in documents(media)? {
+    each_document(media, |name, bytes| {
         let verdict = match (&name, bytes) {
-            (MediaName::Root(_), _) => continue,
+            (MediaName::Root(_), _) => return Ok(()),
             (_, Err(error)) => Verdict::refused(&name, error.code(), error),
             (MediaName::Release(sha256), Ok(bytes)) => match open_release(&bytes, root, &limits) {
                 Ok(release) if release.digest() != *sha256 => {
@@ -172,8 +175,8 @@ fn check_documents(
             (_, Ok(_)) => Verdict::good(&name, "not checked here: the hub knows the site's key"),
         };
         verdicts.push(verdict);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn check_blobs(files: &BundleFiles, terminal: Terminal, verdicts: &mut Vec<Verdict>) -> Result<(), Failure> {
