@@ -167,7 +167,7 @@ impl Agent {
     ) -> Result<(), RunError> {
         let owed = self.core.resume(self.clock.now());
         self.queue(owed);
-        let _watches = self.dispatcher.watch_surroundings();
+        let mut watches = self.dispatcher.watch_surroundings();
         let mut ending = false;
         loop {
             let wake = self
@@ -190,6 +190,9 @@ impl Agent {
                         for effect in effects {
                             self.dispatcher.start(effect, self.core.rows().meta.as_ref());
                         }
+                    } else {
+                        // The core that was loaded anew has seen nothing yet: everything is news again.
+                        drop(std::mem::replace(&mut watches, self.dispatcher.watch_surroundings()));
                     }
                     continue;
                 }

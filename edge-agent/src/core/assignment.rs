@@ -221,15 +221,19 @@ impl Core {
         }
         let changed =
             self.rows.apps.get(app).is_some_and(|row| row.target != Some(id) || row.retry != desired.retry);
+        let refused = self
+            .rows
+            .generations
+            .get(&id)
+            .is_some_and(|generation| generation.verdict == GenerationVerdict::Refused);
         if changed {
             self.live.app(app).retry_at = None;
         }
         self.change_app(t, app, |row| {
             (row.target, row.retry) = (Some(id), desired.retry);
-            if row.state == AppState::Refused && changed {
+            if row.state == AppState::Refused && (changed || !refused) {
                 row.state = if row.current.is_some() { AppState::Healthy } else { AppState::Waiting };
-                row.code = None;
-                row.reason.clear();
+                row.clear_note();
             }
         });
         self.supersede(t, app);
@@ -283,6 +287,13 @@ impl Core {
 }
 
 impl AppRow {
+    /// Nothing is wrong any more.
+    pub(super) fn clear_note(&mut self) {
+        self.code = None;
+        self.reason.clear();
+        self.evidence.clear();
+    }
+
     /// An app of which nothing is there yet.
     #[must_use]
     pub fn new(app: AppName) -> Self {

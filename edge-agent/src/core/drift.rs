@@ -43,7 +43,10 @@ impl Core {
         let drifted = self.live.app(app).drifted.clone();
         if !drifted.is_empty() {
             match self.reconcile(t, app, &drifted) {
-                Ok(true) => self.end_reconcile(app),
+                Ok(true) => {
+                    self.end_reconcile(app);
+                    self.upkeep_succeeded(t, app);
+                }
                 Ok(false) => return,
                 Err(failure) => {
                     // Somebody else's object bears our name: never adopted, shown, and looked at again.

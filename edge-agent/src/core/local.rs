@@ -86,8 +86,7 @@ impl Core {
         self.live.app(app).prune_due = true;
         self.change_app(t, app, |row| {
             row.state = if row.current.is_some() { AppState::Healthy } else { AppState::Waiting };
-            row.code = None;
-            row.reason.clear();
+            row.clear_note();
         });
         Ok(format!("app {app} tries its target again"))
     }

@@ -34,6 +34,7 @@ impl Core {
                         row.previous = row.current;
                     }
                     row.current = Some(working);
+                    row.clear_note();
                 });
                 self.receipt(t, Told { counts, ..Told::of(app, Some(working), Outcome::Healthy) });
             }
@@ -49,6 +50,7 @@ impl Core {
             }
             Purpose::Repair => {
                 self.receipt(t, Told { counts, ..Told::of(app, Some(working), Outcome::Repaired) });
+                self.upkeep_succeeded(t, app);
             }
         }
         self.rest(t, app, AppState::Healthy);
@@ -194,6 +196,16 @@ impl Core {
             row.code = Some(failure.code);
             row.reason.clone_from(&failure.reason);
             row.evidence = Evidence::bounded(failure.evidence.clone(), &Limits::DEFAULT);
+        });
+    }
+
+    /// What upkeep had to tell is over. Why a newer version was left stays shown, and so does a refused prune.
+    pub(super) fn upkeep_succeeded(&mut self, t: &mut Turn, app: &AppName) {
+        self.change_app(t, app, |row| {
+            if row.target == row.current && row.code != Some(Code::DeletionBudget) {
+                row.clear_note();
+            }
+            row.attempts = 0;
         });
     }
 

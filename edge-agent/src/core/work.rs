@@ -119,9 +119,8 @@ impl Core {
             row.purpose = purpose;
             (row.settle_ms, row.soak_ms, row.starts, row.attempts) = (0, 0, 0, 0);
             if purpose == Purpose::Install {
-                (row.code, row.failed) = (None, None);
-                row.reason.clear();
-                row.evidence.clear();
+                row.failed = None;
+                row.clear_note();
             }
         });
         self.enter(t, app, first);
@@ -273,6 +272,9 @@ impl Core {
 
     pub(super) fn on_imported(&mut self, t: &mut Turn, op: OpId) {
         let Some(Op { app, deed: Deed::Import, .. }) = self.end_op(op) else { return };
+        if self.at(&app, AppStep::Rest) {
+            self.upkeep_succeeded(t, &app);
+        }
         if !self.at(&app, AppStep::Import) {
             return;
         }

@@ -444,6 +444,21 @@ fn errors_that_pass_are_tried_again_and_final_ones_roll_back() {
 }
 
 #[test]
+fn what_upkeep_had_to_tell_is_cleared_when_it_is_over() {
+    let mut world = World::new();
+    world.install(1, V1);
+    let ours = world.cluster[&object("cm-settings")].clone();
+    let theirs = Live { uid: Uid("theirs".into()), content: "theirs".into(), entry: None };
+    world.cluster.insert(object("cm-settings"), theirs);
+    world.restart();
+    world.pass(10_000);
+    assert_eq!(world.report().code, Some(Code::ObjectNotOurs));
+    world.cluster.insert(object("cm-settings"), ours);
+    world.pass(600_000);
+    assert_eq!((world.report().code, world.report().reason.as_str()), (None, ""));
+}
+
+#[test]
 fn a_newer_target_takes_the_place_of_one_that_settles() {
     let mut world = World::new();
     world.install(1, V1);

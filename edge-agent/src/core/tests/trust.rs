@@ -122,6 +122,18 @@ fn an_entry_that_is_refused_stops_no_other_app() {
     assert_eq!(world.state(), AppState::Refused);
     assert_eq!(world.report().code, Some(Code::OverlayUnknown));
     assert_eq!(world.rows.apps[&app("good")].state, AppState::Healthy);
+    // What ran before is assigned again: nothing is refused any more.
+    let declared = world.assignment(vec![desire(&good), desire(&bad)], &[]);
+    world.bring_assignment(&declared);
+    world.pass(10_000);
+    let mut undeclared = desire(&bad);
+    undeclared.overlays = vec![airlift_bundles::ids::Name::new("nowhere").unwrap()];
+    let assignment = world.assignment(vec![desire(&good), undeclared], &[]);
+    world.bring_assignment(&assignment);
+    assert_eq!((world.state(), world.content("web-front")), (AppState::Refused, Some("front 1")));
+    let declared = world.assignment(vec![desire(&good), desire(&bad)], &[]);
+    world.bring_assignment(&declared);
+    assert_eq!(world.state(), AppState::Healthy);
 }
 
 #[test]

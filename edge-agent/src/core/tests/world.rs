@@ -268,7 +268,9 @@ impl World {
                 None
             }
             Effect::Fetch { op, .. } => Some(Event::ContentReady { op }),
-            Effect::Prepare { op, generation } => Some(Event::Prepared { op, plan: self.plan(&generation) }),
+            Effect::Prepare { op, generation, .. } => {
+                Some(Event::Prepared { op, plan: self.plan(&generation) })
+            }
             Effect::Import { op, .. } => Some(Event::Imported { op }),
             Effect::Api { op, call } => Some(Event::Api { op, reply: self.call(call) }),
             Effect::ReadHealth { op, object, .. } => Some(Event::Health { op, health: self.health(&object) }),
