@@ -84,6 +84,13 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_that_leaves_its_anchors_is_no_declaration() {
+        let mut declaration = declaration(r#""type":"string","pattern":"a","max_length":4"#);
+        declaration.pattern = Some("a)|(?:.*".into());
+        assert!(declaration.check().is_err());
+    }
+
+    #[test]
     fn numbers_stay_in_range_and_lists_are_exact() {
         let range = declaration(r#""type":"integer","min":1,"max":5"#);
         assert!(check_value(&range, &Scalar::Integer(5)).is_ok());

@@ -388,6 +388,10 @@ impl ParameterDeclaration {
         if !self.choices.iter().all(fits) {
             return Err("a choice is not of the declared type".into());
         }
+        // The pattern must stand by itself: `a)|(?:.*` would leave the group that anchors it.
+        if let Some(pattern) = &self.pattern {
+            regex_lite::Regex::new(pattern).map_err(|error| format!("pattern {pattern:?}: {error}"))?;
+        }
         let listed = !self.choices.is_empty();
         match self.kind {
             ParameterType::String if !listed && (self.pattern.is_none() || self.max_length.is_none()) => {
