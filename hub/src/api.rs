@@ -110,3 +110,6 @@ async fn authorise(State(hub): State<Arc<Hub>>, mut request: Request, next: Next
         Err(error) => ApiError::from(error).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

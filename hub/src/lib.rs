@@ -20,6 +20,9 @@ pub mod server;
 pub mod tls;
 mod uploads;
 
+#[cfg(test)]
+mod scratch;
+
 /// Runs `airlift` with these arguments, the program's name first, to its exit code.
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     cli::run(args)
