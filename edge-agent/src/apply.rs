@@ -8,7 +8,7 @@ mod connection;
 mod discovery;
 pub mod fields;
 mod kube;
-pub mod lease;
+mod lease;
 mod listing;
 mod nodes;
 pub mod pace;

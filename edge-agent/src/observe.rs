@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod judge;
 pub mod pod;
 pub(crate) mod reading;
+pub mod rules;
 pub mod workload;
 
 pub use judge::{Judgement, judge};

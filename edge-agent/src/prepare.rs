@@ -17,6 +17,7 @@ use airlift_bundles::document::release::Statement;
 use airlift_bundles::document::root::Scope;
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{Name, Sha256Digest};
+use airlift_bundles::layout::app::HealthRule;
 use airlift_bundles::layout::{Blobs as _, Bundle};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::render::config_hash::ConfigHashes;
@@ -113,7 +114,8 @@ impl Bodies {
             let place = plan::place(&id, &body);
             places.push(place);
             let bytes = serde_json::to_vec(&body).map_err(|error| surroundings(error.to_string()))?;
-            let traits = plan::traits(&id, &app.adopt);
+            let mut traits = plan::traits(&id, &app.adopt);
+            traits.observed |= app.health.iter().any(|rule| rule.object().is_same_object(&id));
             objects.push(ObjectEntry {
                 index,
                 object: reference(id),
@@ -159,6 +161,20 @@ impl Bodies {
             blobs: Arc::clone(&self.content) as Arc<dyn BlobSource>,
         };
         Ok(opened.bundle.images().iter().map(image).collect())
+    }
+
+    /// The app's own health rules that speak of an object.
+    ///
+    /// # Errors
+    /// As [`Bodies::prepare`].
+    pub fn health_rules(
+        &self,
+        generation: &Generation,
+        object: &ObjectRef,
+    ) -> Result<Vec<HealthRule>, Failure> {
+        let opened = self.opened(generation)?;
+        let rules = opened.bundle.app().health.iter();
+        Ok(rules.filter(|rule| reference(rule.object()) == *object).cloned().collect())
     }
 
     /// Forgets generations that are kept no longer.

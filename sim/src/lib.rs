@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The demo and the simulator: the real cores in a simulated world.
+
+pub mod cluster;
+pub mod images;

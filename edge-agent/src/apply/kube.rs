@@ -9,18 +9,20 @@ use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use hyper::Method;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::connection::{Ask, Connection, WHOLE};
 use super::discovery::Discovery;
 use super::fields::{self, MANAGER_PREFIX, Metadata};
+use super::lease::Lease;
 use super::listing::{Listing, narrow};
 use super::nodes::NodeList;
 use super::pace::Pace;
 use super::path::{of_kind, of_object, with_query};
-use super::refusal::{unavailable, unusable};
+use super::refusal::unusable;
 use super::watch::watch_kinds;
+use crate::clock::Clock;
 use crate::core::api::{ApiError, ApiErrorClass, Applied, Found};
 use crate::core::event::Event;
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
@@ -39,29 +41,31 @@ pub struct KubeCluster {
 /// What requests and watches share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) connection: Connection,
+    pub(super) connection: Arc<Connection>,
     pub(super) discovery: Discovery,
     pace: Pace,
     nodes: Mutex<Option<(Instant, Vec<NodeStatus>)>>,
-    /// Whether we hold the Lease; `None` where nothing guards the cluster.
-    lease: Option<watch::Receiver<bool>>,
+    /// `None` where nothing guards the cluster.
+    lease: Option<Lease>,
 }
 
 impl KubeCluster {
     /// The cluster that a kubeconfig file names. Nothing is read yet: K3s may write the file later.
     #[must_use]
     pub fn new(kubeconfig: &Path) -> Self {
-        Self::make(kubeconfig, None)
+        Self::make(Arc::new(Connection::new(kubeconfig)), None)
     }
 
-    /// The same cluster, written to only while `lease` says that we hold the Lease.
+    /// The same cluster, written to only while the Lease `airlift-system/agent` is held in this name. Must be
+    /// called on a runtime, where a task keeps the Lease until the last clone is dropped.
     #[must_use]
-    pub fn guarded(kubeconfig: &Path, lease: watch::Receiver<bool>) -> Self {
-        Self::make(kubeconfig, Some(lease))
+    pub fn leased(kubeconfig: &Path, holder: String, clock: Clock) -> Self {
+        let connection = Arc::new(Connection::new(kubeconfig));
+        let lease = Lease::keep(Arc::clone(&connection), holder, clock);
+        Self::make(connection, Some(lease))
     }
 
-    fn make(kubeconfig: &Path, lease: Option<watch::Receiver<bool>>) -> Self {
-        let connection = Connection::new(kubeconfig);
+    fn make(connection: Arc<Connection>, lease: Option<Lease>) -> Self {
         let discovery = Discovery::default();
         let (pace, nodes) = (Pace::default(), Mutex::default());
         Self { shared: Arc::new(Shared { connection, discovery, pace, nodes, lease }) }
@@ -86,17 +90,15 @@ impl KubeCluster {
         outcome
     }
 
-    fn may_write(&self) -> Result<(), ApiError> {
+    async fn may_write(&self) -> Result<(), ApiError> {
         match &self.shared.lease {
-            Some(lease) if !*lease.borrow() => {
-                Err(unavailable("another agent holds the Lease airlift-system/agent, or it is not taken yet"))
-            }
-            _ => Ok(()),
+            Some(lease) => lease.must_be_held().await,
+            None => Ok(()),
         }
     }
 
     async fn apply_one(&self, request: ApplyRequest) -> Result<Applied, ApiError> {
-        self.may_write()?;
+        self.may_write().await?;
         let place = self.place(&request.object).await?;
         let flag = |value: bool| if value { "true" } else { "false" };
         let mut query = vec![
@@ -134,7 +136,7 @@ impl KubeCluster {
     }
 
     async fn delete_one(&self, object: &ObjectRef, uid: &Uid, how: Propagation) -> Result<(), ApiError> {
-        self.may_write()?;
+        self.may_write().await?;
         let place = self.place(object).await?;
         let policy = match how {
             Propagation::Background => "Background",

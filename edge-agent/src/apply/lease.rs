@@ -4,17 +4,18 @@
 //! decides. Whether another holder is gone is seen by our own monotonic clock: its record has not changed for as
 //! long as it says that it lasts. The times in the record are for people.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use airlift_bundles::ids::Timestamp;
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::connection::{Ask, WHOLE};
-use super::kube::KubeCluster;
-use super::refusal::unusable;
+use super::connection::{Ask, Connection, WHOLE};
+use super::refusal::{unavailable, unusable};
 use crate::clock::Clock;
 use crate::core::api::{ApiError, ApiErrorClass};
 
@@ -27,25 +28,60 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(50);
 /// Pause while another holds it, or the API server does not answer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How long a write waits for a Lease that is about to be ours, as at every start.
+const TAKE_WITHIN: Duration = Duration::from_secs(5);
+
 const NAMESPACE: &str = "airlift-system";
 const NAMESPACE_PATH: &str = "/api/v1/namespaces/airlift-system?fieldManager=airlift-agent&force=true";
 const COLLECTION: &str = "/apis/coordination.k8s.io/v1/namespaces/airlift-system/leases";
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/airlift-system/leases/agent";
 
+/// The Lease as those who write see it; the keeper ends with it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    held: watch::Receiver<bool>,
+    keeper: AbortHandle,
+}
+
+impl Lease {
+    /// Begins to take and keep the Lease in the name `me`.
+    pub(super) fn keep(connection: Arc<Connection>, me: String, clock: Clock) -> Self {
+        let (tell, held) = watch::channel(false);
+        let keeper = tokio::spawn(keep(connection, me, clock, tell)).abort_handle();
+        Self { held, keeper }
+    }
+
+    /// Waits until the Lease is ours, but not for long.
+    pub(super) async fn must_be_held(&self) -> Result<(), ApiError> {
+        let mut held = self.held.clone();
+        let outcome = timeout(TAKE_WITHIN, held.wait_for(|held| *held)).await;
+        match outcome {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(unavailable("the Lease airlift-system/agent is not ours: another agent may hold it")),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
 /// What a look at the Lease found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+struct Record {
     /// Who holds it; empty after an orderly release.
-    pub holder: String,
+    holder: String,
     /// Changes with every write.
-    pub resource_version: String,
+    resource_version: String,
     /// How long it counts without a change.
-    pub duration: Duration,
+    duration: Duration,
 }
 
 /// What to do about the Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Move {
+enum Move {
     /// Write our name into it.
     Take,
     /// Another holds it: look again later.
@@ -54,14 +90,14 @@ pub enum Move {
 
 /// What we know of the Lease, by our own monotonic clock.
 #[derive(Debug, Default)]
-pub struct Observer {
+struct Observer {
     /// The version last seen of another holder's record, and when it was first seen.
     seen: Option<(String, Duration)>,
 }
 
 impl Observer {
     /// Decides what to do about a record that was read at `now`, counted from any fixed moment.
-    pub fn look(&mut self, me: &str, record: &Record, now: Duration) -> Move {
+    fn look(&mut self, me: &str, record: &Record, now: Duration) -> Move {
         if record.holder == me || record.holder.is_empty() {
             self.seen = None;
             return Move::Take;
@@ -79,12 +115,12 @@ impl Observer {
 }
 
 /// Takes and keeps the Lease, and says through `held` whether we have it; never ends by itself.
-pub async fn keep(cluster: KubeCluster, me: String, clock: Clock, held: watch::Sender<bool>) {
+async fn keep(connection: Arc<Connection>, me: String, clock: Clock, held: watch::Sender<bool>) {
     let start = Instant::now();
     let mut observer = Observer::default();
     let mut renewed: Option<Instant> = None;
     loop {
-        let outcome = turn(&cluster, &me, &clock, &mut observer, start.elapsed()).await;
+        let outcome = turn(&connection, &me, &clock, &mut observer, start.elapsed()).await;
         let pause = match outcome {
             Ok(Move::Take) => {
                 renewed = Some(Instant::now());
@@ -111,18 +147,18 @@ pub async fn keep(cluster: KubeCluster, me: String, clock: Clock, held: watch::S
 }
 
 async fn turn(
-    cluster: &KubeCluster,
+    connection: &Connection,
     me: &str,
     clock: &Clock,
     observer: &mut Observer,
     now: Duration,
 ) -> Result<Move, ApiError> {
-    let body = match cluster.ask(&Ask::get(PATH.into(), WHOLE)).await {
+    let body = match connection.send(&Ask::get(PATH.into(), WHOLE)).await {
         Err(error) if error.class == ApiErrorClass::NotFound => {
-            ensure_namespace(cluster).await?;
+            ensure_namespace(connection).await?;
             let body = written(json!({"metadata": {}}), me, clock);
             let ask = Ask::with_body(Method::POST, COLLECTION.into(), "application/json", bytes(&body));
-            return cluster.ask(&ask).await.map(|_| Move::Take);
+            return connection.send(&ask).await.map(|_| Move::Take);
         }
         other => other?,
     };
@@ -140,19 +176,19 @@ async fn turn(
     }
     // The resourceVersion in it makes the write fail where another was faster.
     let ask = Ask::with_body(Method::PUT, PATH.into(), "application/json", bytes(&written(live, me, clock)));
-    match cluster.ask(&ask).await {
+    match connection.send(&ask).await {
         Ok(_) => Ok(Move::Take),
         Err(error) if error.status == 409 => Ok(Move::Wait),
         Err(error) => Err(error),
     }
 }
 
-async fn ensure_namespace(cluster: &KubeCluster) -> Result<(), ApiError> {
+async fn ensure_namespace(connection: &Connection) -> Result<(), ApiError> {
     let body = json!({"apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": NAMESPACE, "labels": {"app.kubernetes.io/managed-by": "airlift-agent"}}});
     let content_type = "application/apply-patch+yaml";
     let ask = Ask::with_body(Method::PATCH, NAMESPACE_PATH.into(), content_type, bytes(&body));
-    cluster.ask(&ask).await.map(drop)
+    connection.send(&ask).await.map(drop)
 }
 
 /// The Lease with our name in it.

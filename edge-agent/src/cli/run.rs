@@ -133,7 +133,10 @@ async fn serve(
     let ports = Ports {
         store: Arc::clone(&store),
         content: Arc::clone(&content),
-        cluster: world.cluster.unwrap_or_else(|| Arc::new(KubeCluster::new(&config.kubernetes.kubeconfig))),
+        cluster: world.cluster.unwrap_or_else(|| {
+            let holder = site.key.public().key_id().to_string();
+            Arc::new(KubeCluster::leased(&config.kubernetes.kubeconfig, holder, Clock::system()))
+        }),
         images: world.images.map_or_else(|| containerd(config), Ok)?,
         link: link(config, &state, &enrolled, &events, Arc::clone(&content) as Arc<dyn Content>)?,
         media: media_requests,

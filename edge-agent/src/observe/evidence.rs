@@ -26,7 +26,7 @@ pub struct Warning {
     count: u64,
     last_timestamp: Option<String>,
     event_time: Option<String>,
-    series: Series,
+    series: Option<Series>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -52,9 +52,13 @@ impl Warning {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
+    fn times(&self) -> u64 {
+        self.count.max(self.series.as_ref().map_or(1, |series| series.count)).max(1)
+    }
+
     /// When it was last seen, in a form that sorts.
     fn moment(&self) -> &str {
-        let series = self.series.last_observed_time.as_deref();
+        let series = self.series.as_ref().and_then(|series| series.last_observed_time.as_deref());
         series.or(self.last_timestamp.as_deref()).or(self.event_time.as_deref()).unwrap_or("")
     }
 }
@@ -116,7 +120,7 @@ pub fn compose(
     warnings.sort_by(|a, b| b.moment().cmp(a.moment()));
     for warning in warnings.iter().take(WARNINGS_MAX) {
         let Involved { kind, namespace, name } = &warning.involved_object;
-        let count = warning.count.max(warning.series.count).max(1);
+        let count = warning.times();
         tell(
             format!("{kind} {namespace}/{name}"),
             &warning.reason,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use airlift_bundles::document::receipt::Evidence;
+use airlift_bundles::limits::Limits;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
@@ -16,10 +18,11 @@ use crate::core::event::{ConnId, Failure, OpId};
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Verdict};
 use crate::core::write::MetaRow;
 use crate::core::{Effect, Event};
+use crate::observe::rules::judge_rules;
 use crate::ports::cluster::{ApplyRequest, Propagation};
 use crate::ports::images::{ImageToImport, ImportError};
 use crate::ports::link::Outgoing;
-use crate::ports::{Boxed, Content as _, cancel::CancelFlag};
+use crate::ports::{Boxed, Cluster, Content as _, cancel::CancelFlag};
 use crate::prepare::Bodies;
 
 /// Carries effects out.
@@ -224,12 +227,10 @@ impl Dispatcher {
     }
 
     fn read_health(&mut self, op: OpId, generation: Arc<Generation>, object: ObjectRef) {
-        let cluster = Arc::clone(&self.ports.cluster);
+        let (cluster, bodies) = (Arc::clone(&self.ports.cluster), Arc::clone(&self.bodies));
         self.operate(op, async move {
-            let health = match cluster.health(&generation, &object).await {
-                Ok(health) => health,
-                Err(error) => unreadable(&error),
-            };
+            let read = read_health(cluster.as_ref(), &bodies, &generation, &object).await;
+            let health = read.unwrap_or_else(|error| unreadable(&error));
             Event::Health { op, health }
         });
     }
@@ -277,6 +278,30 @@ async fn import_one(images: &dyn crate::ports::Images, image: &ImageToImport) ->
 fn from_import(error: &ImportError) -> Failure {
     let class = error.class();
     Failure { class, code: error.code(), reason: error.to_string(), evidence: Vec::new() }
+}
+
+/// What the object's kind says of it, and then what the app's own rules ask of it.
+async fn read_health(
+    cluster: &dyn Cluster,
+    bodies: &Bodies,
+    generation: &Generation,
+    object: &ObjectRef,
+) -> Result<Health, ApiError> {
+    let mut health = cluster.health(generation, object).await?;
+    let rules = bodies.health_rules(generation, object).map_err(unrendered)?;
+    if health.verdict == Verdict::Current && !rules.is_empty() {
+        let judgement = judge_rules(&cluster.get(object).await?, &rules);
+        if judgement.verdict != Verdict::Current {
+            let told = Evidence {
+                object: object.to_string(),
+                reason: "HealthRule".into(),
+                message: judgement.reason.clone(),
+            };
+            health.evidence = Evidence::bounded(vec![told], &Limits::DEFAULT);
+            (health.verdict, health.reason) = (judgement.verdict, judgement.reason);
+        }
+    }
+    Ok(health)
 }
 
 /// One call of the `Cluster` port; bodies are rendered here and go no further.
