@@ -50,7 +50,7 @@ fn two_sites_at_once_run_ready_pods_from_images_that_no_registry_has() {
         let pods = site.wait_for_ready_pods("default", "app=greeter", 2);
         for pod in &pods {
             let address = pod["status"]["podIP"].as_str().unwrap().to_owned();
-            assert_eq!(site.ask(&address, 8080, "/"), format!("\n{}\n", image.content));
+            assert_eq!(site.ask(&address, 8080, "/"), Ok(format!("\n{}\n", image.content)));
         }
         let _ = site.kubectl(&["delete", "deployment", "greeter", "-n", "default"]);
     }

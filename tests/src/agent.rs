@@ -76,7 +76,7 @@ socket = \"{}\"
             &log,
         );
         self.process = Some(process);
-        wait_until("the agent's control socket", Duration::from_secs(20), || {
+        wait_until("the agent's control socket", Duration::from_secs(60), || {
             self.process.as_mut().expect("started above").check_alive()?;
             self.try_read(&["status"]).map(drop)
         });

@@ -21,8 +21,10 @@ pub struct Greeter<'a> {
     pub arguments: Vec<&'a str>,
     /// Whether it holds the ConfigMap `extra`, which a test leaves out to see it pruned.
     pub extra: bool,
-    /// What `airlift.yaml` says beside this.
-    pub descriptor: &'a str,
+    /// How long it may take to become healthy: on a busy machine a pod needs most of a minute to start.
+    pub timeout: &'a str,
+    /// How long it has to stay well.
+    pub soak: &'a str,
 }
 
 impl<'a> Greeter<'a> {
@@ -30,13 +32,13 @@ impl<'a> Greeter<'a> {
     #[must_use]
     pub fn new(version: &'a str, image: &'a TestImage) -> Self {
         let from = format!("oci:{}", image.layout.display());
-        Self { version, image, from, arguments: Vec::new(), extra: true, descriptor: "" }
+        Self { version, image, from, arguments: Vec::new(), extra: true, timeout: "120s", soak: "3s" }
     }
 
     /// A version whose pods run and never become ready.
     #[must_use]
     pub fn never_ready(version: &'a str, image: &'a TestImage) -> Self {
-        Self { arguments: vec!["--never-ready"], ..Self::new(version, image) }
+        Self { arguments: vec!["--never-ready"], timeout: "20s", ..Self::new(version, image) }
     }
 
     /// Writes the folder.
@@ -77,10 +79,10 @@ parameters:
       namespace: greeter
       name: greeter
       pointer: /spec/template/spec/containers/0/env/0/value
-timeout: 20s
-soak: 3s
-{}",
-            self.version, self.image.name, self.from, self.descriptor
+timeout: {}
+soak: {}
+",
+            self.version, self.image.name, self.from, self.timeout, self.soak
         )
     }
 

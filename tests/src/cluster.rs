@@ -165,7 +165,7 @@ impl Cluster {
 
     /// Waits until so many pods match the selector, all Ready and none going, and gives them.
     pub fn wait_for_ready_pods(&self, namespace: &str, selector: &str, count: usize) -> Vec<Value> {
-        wait_until(&format!("{count} Ready pods of {selector}"), Duration::from_secs(90), || {
+        wait_until(&format!("{count} Ready pods of {selector}"), Duration::from_secs(240), || {
             let list = self.get(&["pods", "-n", namespace, "-l", selector]).ok_or("no list")?;
             let pods = list["items"].as_array().cloned().unwrap_or_default();
             if pods.len() == count && pods.iter().all(is_ready) {
@@ -178,10 +178,12 @@ impl Cluster {
 
     /// Asks a program of a test image over HTTP, from inside the site, and gives the body.
     ///
+    /// # Errors
+    /// Why nothing answered there: a pod may go between being listed and being asked.
+    ///
     /// # Panics
-    /// When nothing answers there.
-    #[must_use]
-    pub fn ask(&self, address: &str, port: u16, path: &str) -> String {
+    /// When the site's namespace is gone.
+    pub fn ask(&self, address: &str, port: u16, path: &str) -> Result<String, String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         let address = address.to_owned();
         let asking = self.namespace.enter(move || -> std::io::Result<String> {
@@ -191,8 +193,9 @@ impl Cluster {
             connection.read_to_string(&mut answer)?;
             Ok(answer)
         });
-        let answer = asking.join().expect("the thread only asks").expect("the pod answers");
-        answer.split_once("\r\n\r\n").expect("it answers in HTTP").1.to_owned()
+        let answer = asking.join().expect("the thread only asks").map_err(|error| error.to_string())?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
+        Ok(body.to_owned())
     }
 
     fn start_process(&mut self, name: &str, program: &Path, arguments: &[String]) {

@@ -6,6 +6,8 @@ use std::process::Output;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use airlift_bundles::envelope::Envelope;
+use airlift_bundles::limits::Limits;
 use serde_json::Value;
 
 use crate::bed::Bed;
@@ -42,7 +44,8 @@ impl Hub {
         let mut hub = Self { relay, process: None, namespace, bed };
         hub.make_fleet();
         hub.run();
-        let _ = hub.airlift(&["login", &format!("https://{HUB}:8443"), "--data", "hub"]);
+        let _ = hub.airlift(&["login", "--data", "hub"]);
+        let _ = hub.airlift(&["root", "publish", "roots/1.json"]);
         hub
     }
 
@@ -62,6 +65,14 @@ impl Hub {
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.dir().join("roots/1.json")
+    }
+
+    /// The digest of root 1's payload, which sites are installed with.
+    #[must_use]
+    pub fn root_sha256(&self) -> String {
+        let text = fs::read(self.root()).expect("the fleet has a root");
+        let root = Envelope::parse(&text, &Limits::DEFAULT).expect("a root is an envelope");
+        root.digest().to_string()
     }
 
     /// Lays a cable to a site.
@@ -106,9 +117,9 @@ impl Hub {
         let process =
             Process::start(&self.bed, &self.namespace, "hub", &product("airlift"), &arguments, &log);
         self.process = Some(process);
-        wait_until("the hub", Duration::from_secs(20), || {
+        wait_until("the hub", Duration::from_secs(60), || {
             self.process.as_mut().expect("started above").check_alive()?;
-            let output = self.try_airlift(&["hub", "check"]);
+            let output = self.try_airlift(&["hub", "check", "--data", "hub"]);
             if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
         });
     }
@@ -120,7 +131,7 @@ impl Hub {
 
     /// Makes the keys and the root, two of three for both roles, with the hub's director key.
     fn make_fleet(&self) {
-        let _ = self.airlift(&["hub", "init", "--data", "hub", "--host", &HUB.to_string()]);
+        let _ = self.airlift(&["hub", "init", "--data", "hub", "--fleet", "lab", "--host", &HUB.to_string()]);
         let config = self.dir().join("hub/hub.toml");
         let text = fs::read_to_string(&config).expect("hub init writes its settings");
         // The relay has the hub's address; the hub itself is on loopback behind it.
@@ -141,7 +152,6 @@ impl Hub {
         for holder in ["a.key", "b.key"] {
             let _ = self.airlift(&["root", "sign", "root.json", "--key", holder]);
         }
-        fs::create_dir_all(self.dir().join("roots")).expect("the operator's directory is writable");
         let _ = self.airlift(&["root", "finalize", "root.json", "--out", "roots/1.json"]);
     }
 }

@@ -1,0 +1,103 @@
+//! The steps that the tests' stories share: enrol, build and sign, publish, assign, and waiting for what comes of it.
+
+use std::fs;
+use std::time::Duration;
+
+use airlift_tests::agent::Agent;
+use airlift_tests::app::{Greeter, PODS};
+use airlift_tests::clock::wait_until;
+use airlift_tests::hub::Hub;
+use airlift_tests::image::TestImage;
+use airlift_tests::namespace::HUB;
+use airlift_tests::site::Site;
+use serde_json::Value;
+
+/// What a rollout may take on two busy cores.
+pub(crate) const ROLLOUT: Duration = Duration::from_secs(240);
+
+/// Makes an image that no containerd has seen, with so many random bytes.
+pub(crate) fn image(hub: &Hub, version: &str, random_bytes: usize) -> TestImage {
+    let layout = hub.dir().join(format!("image-{version}"));
+    TestImage::make(&layout, &format!("airlift.test/greeter:{version}"), random_bytes)
+}
+
+/// Builds a bundle from a folder and signs it with two of the three release keys; gives the bundle's directory.
+pub(crate) fn build(hub: &Hub, greeter: &Greeter<'_>, seq: u32) -> String {
+    let folder = greeter.write(&hub.dir().join(format!("folder-{seq}")));
+    let bundle = format!("bundle-{seq}");
+    let seq = seq.to_string();
+    let folder = folder.display().to_string();
+    let _ = hub.airlift(&["bundle", "build", &folder, "--fleet", "lab", "--seq", &seq, "--out", &bundle]);
+    for holder in ["r1.key", "r2.key"] {
+        let _ = hub.airlift(&["bundle", "sign", &bundle, "--key", holder]);
+    }
+    bundle
+}
+
+/// Enrols an agent over HTTPS with a token, and starts it.
+pub(crate) fn enrol_online(hub: &Hub, agent: &mut Agent<'_>, site: &str) {
+    let token = hub.airlift(&["site", "token", "create", "--site", site]);
+    let file = agent.dir().join("token");
+    fs::write(&file, token).unwrap();
+    let address = format!("https://{HUB}:8443");
+    let _ = agent.command(&["enrol", "--hub", &address, "--token-file", &file.display().to_string()]);
+    agent.run();
+}
+
+/// Publishes a bundle and assigns it to a site.
+pub(crate) fn roll_out(hub: &Hub, bundle: &str, site: &str, more: &[&str]) {
+    let _ = hub.airlift(&["publish", bundle]);
+    assign(hub, site, more);
+}
+
+/// Assigns the newest release of the greeter to a site.
+pub(crate) fn assign(hub: &Hub, site: &str, more: &[&str]) {
+    let mut arguments = vec!["assign", "greeter", "--release", "newest", "--site", site];
+    arguments.extend(more);
+    let _ = hub.airlift(&arguments);
+}
+
+/// Waits for a receipt of this outcome about this version, and gives its row.
+pub(crate) fn receipt(hub: &Hub, site: &str, outcome: &str, version: &str) -> Value {
+    wait_until(&format!("{site}'s receipt {outcome} of {version}"), ROLLOUT, || {
+        let list = hub.read(&["receipt", "list", "--site", site]);
+        let rows = list["items"].as_array().cloned().unwrap_or_default();
+        let found = rows.iter().find(|row| row["outcome"] == outcome && row["version"] == version);
+        found.cloned().ok_or_else(|| list.to_string())
+    })
+}
+
+/// What the agent says of the greeter.
+pub(crate) fn state(agent: &Agent<'_>) -> Result<Value, String> {
+    let status = agent.try_read(&["status"])?;
+    let apps = status["apps"].as_array().cloned().unwrap_or_default();
+    apps.into_iter().find(|app| app["app"] == "greeter").ok_or_else(|| status.to_string())
+}
+
+/// Waits until the agent says this state of this version.
+pub(crate) fn wait_for_state(agent: &Agent<'_>, word: &str, version: &str) {
+    wait_until(&format!("greeter {version} to be {word}"), ROLLOUT, || {
+        let app = state(agent)?;
+        if app["state"] == word && app["version"] == version { Ok(()) } else { Err(app.to_string()) }
+    });
+}
+
+/// Waits for two Ready pods of this image that answer with this greeting.
+pub(crate) fn wait_for_pods(site: &Site, image: &TestImage, greeting: &str) {
+    wait_until(&format!("two Ready pods of {}", image.name), ROLLOUT, || {
+        for pod in site.wait_for_ready_pods("greeter", PODS, 2) {
+            let address = pod["status"]["podIP"].as_str().ok_or("no address")?.to_owned();
+            let answer = site.ask(&address, 8080, "/")?;
+            if answer != format!("{greeting}\n{}\n", image.content) {
+                return Err(answer);
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Says that containerd at the site has nothing of the image.
+pub(crate) fn assert_absent(site: &Site, image: &TestImage) {
+    assert!(!site.ctr(&["images", "list", "--quiet"]).lines().any(|name| name.starts_with(&image.name)));
+    assert!(!site.ctr(&["content", "list", "--quiet"]).contains(&image.digest));
+}
