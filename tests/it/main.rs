@@ -1,6 +1,7 @@
 //! System tests: the real product on real components, started by `tests/run`.
 
 mod bed;
+mod cluster_contract;
 mod interop;
 mod journey;
 mod mqtt_fleet;
