@@ -6,6 +6,7 @@ pub mod desired;
 pub mod endpoint;
 pub mod ingest;
 pub mod known;
+pub mod presence;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,10 +66,10 @@ pub fn wake(hub: &Hub) {
     }
 }
 
-/// Runs the line's tasks until the hub drops it: publishing what was signed, and acks.
+/// Runs the line's tasks until it is dropped: publishing what was signed, acks, and contacts.
 pub async fn run(hub: Arc<Hub>) {
     publish_hub_state(&hub).await;
-    tokio::join!(desired::run(Arc::clone(&hub)), acks::run(hub));
+    tokio::join!(desired::run(Arc::clone(&hub)), acks::run(Arc::clone(&hub)), presence::run(hub));
 }
 
 /// Ends a site's connection for good: it is revoked.

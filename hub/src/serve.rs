@@ -89,6 +89,9 @@ impl Running {
 
     /// Stops taking anything, lets what is under way finish within a grace, and commits the rest.
     pub async fn stop(mut self) {
+        if let Err(error) = publish::presence::record(&self.hub).await {
+            tracing::warn!(%error, "contacts of sites were not recorded");
+        }
         // The receivers end with their tasks; none left is as good as told.
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}

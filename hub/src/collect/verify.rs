@@ -3,7 +3,7 @@
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Receipt;
 use airlift_bundles::document::status::{SiteStatus, StatusBatch};
-use airlift_bundles::envelope::{EnvelopeError, open};
+use airlift_bundles::envelope::{Document, EnvelopeError, Verified, open};
 use airlift_bundles::ids::{FleetId, KeyId, RandomId, Sha256Digest, SiteId};
 use airlift_bundles::limits::Limits;
 
@@ -158,9 +158,20 @@ fn check_origin(
     Ok(())
 }
 
-fn good_keys<'k>(keys: &'k [SiteKeyRow], site: &SiteId) -> Result<Vec<&'k SiteKeyRow>, VerifyError> {
-    let good: Vec<_> = keys.iter().filter(|key| !key.revoked && key.site == *site).collect();
-    if good.is_empty() { Err(VerifyError::NoKey(site.clone())) } else { Ok(good) }
+/// Opens a document under whichever good key of the site signed it.
+fn open_by_site<'k, D: Document>(
+    bytes: &[u8],
+    site: &SiteId,
+    keys: &'k [SiteKeyRow],
+) -> Result<(Verified<D>, &'k SiteKeyRow), VerifyError> {
+    let mut refused = VerifyError::NoKey(site.clone());
+    for key in keys.iter().filter(|key| !key.revoked && key.site == *site) {
+        match open(bytes, [&key.key], 1, &Limits::DEFAULT) {
+            Ok(opened) => return Ok((opened, key)),
+            Err(error) => refused = error.into(),
+        }
+    }
+    Err(refused)
 }
 
 /// Verifies one receipt against the keys of its site.
@@ -173,27 +184,19 @@ pub fn verify_receipt(
     site: &SiteId,
     keys: &[SiteKeyRow],
 ) -> Result<VerifiedReceipt, VerifyError> {
-    let mut refused = VerifyError::NoKey(site.clone());
-    for key in good_keys(keys, site)? {
-        match open::<Receipt>(bytes, [&key.key], 1, &Limits::DEFAULT) {
-            Ok(opened) => {
-                let receipt = opened.document();
-                check_origin(fleet, key, (&receipt.fleet_id, &receipt.site, receipt.incarnation))?;
-                if receipt.chain_id != key.chain_id {
-                    let (expected, found) = (key.chain_id.to_string(), receipt.chain_id.to_string());
-                    return Err(VerifyError::Other { expected, found, code: Code::OtherIncarnation });
-                }
-                return Ok(VerifiedReceipt {
-                    receipt: receipt.clone(),
-                    sha256: opened.digest(),
-                    envelope: bytes.to_vec(),
-                    keyid: key.key.key_id(),
-                });
-            }
-            Err(error) => refused = error.into(),
-        }
+    let (opened, key) = open_by_site::<Receipt>(bytes, site, keys)?;
+    let receipt = opened.document();
+    check_origin(fleet, key, (&receipt.fleet_id, &receipt.site, receipt.incarnation))?;
+    if receipt.chain_id != key.chain_id {
+        let (expected, found) = (key.chain_id.to_string(), receipt.chain_id.to_string());
+        return Err(VerifyError::Other { expected, found, code: Code::OtherIncarnation });
     }
-    Err(refused)
+    Ok(VerifiedReceipt {
+        receipt: receipt.clone(),
+        sha256: opened.digest(),
+        envelope: bytes.to_vec(),
+        keyid: key.key.key_id(),
+    })
 }
 
 /// Verifies a batch of the site, and the receipts in it.
@@ -206,18 +209,10 @@ pub fn verify_batch(
     site: &SiteId,
     keys: &[SiteKeyRow],
 ) -> Result<VerifiedBatch, VerifyError> {
-    let mut refused = VerifyError::NoKey(site.clone());
-    for key in good_keys(keys, site)? {
-        match open::<StatusBatch>(bytes, [&key.key], 1, &Limits::DEFAULT) {
-            Ok(opened) => {
-                let batch = opened.document();
-                check_origin(fleet, key, (&batch.fleet_id, &batch.site, batch.incarnation))?;
-                return Ok(take_apart(batch, fleet, keys));
-            }
-            Err(error) => refused = error.into(),
-        }
-    }
-    Err(refused)
+    let (opened, key) = open_by_site::<StatusBatch>(bytes, site, keys)?;
+    let batch = opened.document();
+    check_origin(fleet, key, (&batch.fleet_id, &batch.site, batch.incarnation))?;
+    Ok(take_apart(batch, fleet, keys))
 }
 
 fn take_apart(batch: &StatusBatch, fleet: &FleetId, keys: &[SiteKeyRow]) -> VerifiedBatch {

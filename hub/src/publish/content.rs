@@ -42,7 +42,7 @@ pub struct Content {
 struct Queues {
     /// Per site, parts in the order in which they were wanted. A key that stands here has a task.
     parts: BTreeMap<SiteId, VecDeque<(WantedItem, u64)>>,
-    /// Per blob, the pieces that somebody wants, with one who may have it. A key that stands here has a task.
+    /// Per blob, the pieces that somebody who may have them wants. A key that stands here has a task.
     pieces: BTreeMap<Sha256Digest, BTreeSet<u64>>,
 }
 
@@ -75,13 +75,20 @@ impl Content {
     pub async fn want(self: &Arc<Self>, hub: &Arc<Hub>, site: &SiteId, get: Get) {
         for wanted in get.want {
             match &wanted.item {
-                WantedItem::Blob(digest) if wanted.pieces => match load::may_have(hub, site, digest).await {
-                    Ok(true) => self.gather(hub, *digest, wanted_numbers(&wanted)),
-                    Ok(false) => {
-                        tracing::warn!(%site, item = %wanted.item, "site wants what it is not assigned")
+                WantedItem::Blob(digest) if wanted.pieces => {
+                    match load::size_for_site(hub, site, digest).await {
+                        Ok(Some(size)) => {
+                            let pieces = size.div_ceil(Part::BYTES as u64);
+                            let mut numbers = wanted_numbers(&wanted);
+                            numbers.retain(|piece| *piece < pieces);
+                            self.gather(hub, *digest, numbers);
+                        }
+                        Ok(None) => {
+                            tracing::warn!(%site, item = %wanted.item, "site wants what it is not assigned");
+                        }
+                        Err(error) => tracing::error!(%site, %error, "want could not be looked up"),
                     }
-                    Err(error) => tracing::error!(%site, %error, "want could not be looked up"),
-                },
+                }
                 item => self.queue_parts(hub, site, item, &wanted),
             }
         }
@@ -187,7 +194,6 @@ impl Content {
                 return;
             }
         };
-        let pieces = source.size().div_ceil(Part::BYTES as u64);
         loop {
             tokio::time::sleep(GATHER).await;
             let round = {
@@ -201,7 +207,7 @@ impl Content {
             if round.is_empty() {
                 return;
             }
-            for piece in round.into_iter().filter(|piece| *piece < pieces) {
+            for piece in round {
                 let topic = Topic::BlobPiece(digest, piece);
                 let bytes = match source.read(piece).await {
                     Ok(bytes) => bytes,

@@ -1,6 +1,6 @@
 //! The whole way to a connected site and back.
 
-use crate::api::types::{Page, ReceiptInfo, ReceiptLink, SiteDetail, route};
+use crate::api::types::{Freshness, Page, ReceiptInfo, ReceiptLink, SiteDetail, route};
 use crate::scratch::{ScratchHub, ScratchSite};
 use airlift_bundles::document::receipt::Outcome;
 use airlift_bundles::ids::Sha256Digest;
@@ -108,10 +108,12 @@ async fn acknowledged_receipts_and_assignments_outlive_the_hub() {
     let receipts_sent: Vec<_> = (0..5).map(|_| site.receipt(Outcome::Accepted)).collect();
     site.send(&site.batch(1, &receipts_sent)).await;
     let assigned = hub.assign("web", "ship").await;
-    site.disconnect();
     hub.stop().await;
+    site.disconnect();
     hub.serve().await;
     assert_eq!(receipts(&hub).await.len(), 5);
+    let detail: SiteDetail = hub.get(&route::fill(route::SITE, &["ship"])).await;
+    assert_eq!((detail.site.connected, detail.site.freshness), (false, Freshness::Fresh));
     // The ports changed with the restart; the grant of a real site names fixed ones.
     site.grant.as_mut().unwrap().hubs[0].mqtt_port = hub.running().hub().ports().mqtt;
     site.connect(&hub).await;

@@ -27,11 +27,16 @@ pub(super) enum Source {
     Blob { file: Arc<File>, size: u64 },
 }
 
-/// Whether the site's assignment needs the blob.
-pub(super) async fn may_have(hub: &Hub, site: &SiteId, digest: &Sha256Digest) -> Result<bool, DbError> {
+/// The size of a blob that the site's assignment needs; `None` for any other.
+pub(super) async fn size_for_site(
+    hub: &Hub,
+    site: &SiteId,
+    digest: &Sha256Digest,
+) -> Result<Option<u64>, DbError> {
     let (site, digest) = (site.clone(), *digest);
     let find = move |connection: &rusqlite::Connection| {
-        Ok::<_, DbError>(releases::blob_for_site(connection, site.as_str(), &digest)?.is_some())
+        let blob = releases::blob_for_site(connection, site.as_str(), &digest)?;
+        Ok::<_, DbError>(blob.map(|blob| blob.size))
     };
     hub.db.read(find).await
 }
@@ -54,13 +59,10 @@ impl Source {
                 };
                 Ok(hub.db.read(find).await?.map(Self::Document))
             }
-            WantedItem::Blob(digest) => {
-                if may_have(hub, site, digest).await? {
-                    Self::blob(hub, digest).await
-                } else {
-                    Ok(None)
-                }
-            }
+            WantedItem::Blob(digest) => match size_for_site(hub, site, digest).await? {
+                Some(_) => Self::blob(hub, digest).await,
+                None => Ok(None),
+            },
             // No encoding is made yet, and none is offered in assignments.
             WantedItem::Encoding(_) => Ok(None),
         }
