@@ -4,6 +4,9 @@
 //! documents travel as the JSON of their envelopes, byte for byte. Lists come in pages: `limit` (at most 1,000,
 //! 100 by default) and `cursor`, the `next` of the page before.
 
+mod records;
+pub mod route;
+
 use std::collections::BTreeMap;
 
 use airlift_bundles::code::Code;
@@ -19,78 +22,10 @@ use airlift_bundles::keys::PublicKey;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Paths, relative to the hub's address. `{…}` stands for a part that the caller fills in.
-pub mod route {
-    /// `GET`: [`super::HubInfo`].
-    pub const HUB: &str = "/api/v1/hub";
-    /// `GET`: [`super::RootList`]. `POST` [`super::RootsPublish`]: [`super::RootList`].
-    pub const ROOTS: &str = "/api/v1/roots";
-    /// `GET`: the root's envelope.
-    pub const ROOT: &str = "/api/v1/roots/{version}";
-    /// `HEAD`: 200 with `Content-Length` where the blob is whole, else 404 with `Upload-Offset`, the bytes that are
-    /// kept of an unfinished upload. `PUT ?offset=N&size=S` with the bytes from N to S: 204 where that makes it
-    /// whole and its digest is right; 409 with `Upload-Offset` where N is not what the hub holds; a broken
-    /// connection keeps what arrived. `GET ?offset=N`: the bytes from N on.
-    pub const BLOB: &str = "/api/v1/blobs/sha256/{hex}";
-    /// `GET ?app=`: [`super::Page`] of [`super::ReleaseInfo`], newest first. `POST` with a release's envelope as the
-    /// body: [`super::ReleaseInfo`]; 409 with code `AL0602` and `missing` where blobs have to be uploaded first.
-    pub const RELEASES: &str = "/api/v1/releases";
-    /// `GET`: [`super::ReleaseInfo`].
-    pub const RELEASE: &str = "/api/v1/releases/{hex}";
-    /// `GET`: the release's envelope.
-    pub const RELEASE_ENVELOPE: &str = "/api/v1/releases/{hex}/envelope";
-    /// `GET ?selector=&app=&limit=&cursor=`: [`super::Page`] of [`super::SiteInfo`], by name.
-    pub const SITES: &str = "/api/v1/sites";
-    /// `GET`: [`super::SiteDetail`].
-    pub const SITE: &str = "/api/v1/sites/{site}";
-    /// `POST` [`super::LabelChange`]: [`super::SiteInfo`].
-    pub const SITE_LABELS: &str = "/api/v1/sites/{site}/labels";
-    /// `POST` [`super::RevokeSite`]: [`super::SiteInfo`]. The site's keys and certificate are refused from now on.
-    pub const SITE_REVOKE: &str = "/api/v1/sites/{site}/revoke";
-    /// `GET`: the envelope of the site's newest assignment.
-    pub const SITE_ASSIGNMENT: &str = "/api/v1/sites/{site}/assignment";
-    /// `GET`: [`super::Page`] of [`super::TokenInfo`]. `POST` [`super::TokenCreate`]: [`super::TokenCreated`].
-    pub const TOKENS: &str = "/api/v1/tokens";
-    /// `DELETE`: 204. A used token stays listed.
-    pub const TOKEN: &str = "/api/v1/tokens/{id}";
-    /// `GET`: [`super::Page`] of [`super::RequestInfo`], the waiting room, oldest first.
-    pub const REQUESTS: &str = "/api/v1/requests";
-    /// `POST` [`super::Approve`]: [`super::Approved`].
-    pub const REQUEST_APPROVE: &str = "/api/v1/requests/{nonce}/approve";
-    /// `POST` [`super::Reject`]: 204.
-    pub const REQUEST_REJECT: &str = "/api/v1/requests/{nonce}/reject";
-    /// `POST` [`super::Assign`]: [`super::Assigned`].
-    pub const ASSIGNMENTS: &str = "/api/v1/assignments";
-    /// `POST` [`super::Retire`]: [`super::Assigned`].
-    pub const RETIREMENTS: &str = "/api/v1/retirements";
-    /// `GET ?site=&app=&envelopes=true&limit=&cursor=`: [`super::Page`] of [`super::ReceiptInfo`], newest first.
-    pub const RECEIPTS: &str = "/api/v1/receipts";
-    /// `GET ?site=`: [`super::Page`] of [`super::ChainInfo`].
-    pub const CHAINS: &str = "/api/v1/chains";
-    /// `POST` [`super::MediaPlan`]: [`super::MediaContent`]: what a stick for some sites holds.
-    pub const MEDIA_EXPORT: &str = "/api/v1/media/export";
-    /// `POST` [`super::MediaImport`] (at most 8 MiB a request): [`super::MediaImported`].
-    pub const MEDIA_IMPORT: &str = "/api/v1/media/import";
-    /// `POST` [`super::Reconcile`]: [`super::Reconciled`].
-    pub const RECONCILE: &str = "/api/v1/reconcile";
-    /// `GET ?after=&limit=`: [`super::AuditLog`].
-    pub const AUDIT: &str = "/api/v1/audit";
-
-    /// Fills the parts of a route in order.
-    #[must_use]
-    pub fn fill(route: &str, parts: &[&str]) -> String {
-        let mut parts = parts.iter();
-        let filled: Vec<&str> = route
-            .split('/')
-            .map(
-                |level| {
-                    if level.starts_with('{') { parts.next().copied().unwrap_or_default() } else { level }
-                },
-            )
-            .collect();
-        filled.join("/")
-    }
-}
+pub use records::{
+    AuditEntry, AuditLog, MediaBlob, MediaContent, MediaFile, MediaFileResult, MediaImport, MediaImported,
+    MediaPlan, Reconcile, Reconciled, SiteDifference,
+};
 
 /// Why a request was not done (RFC 9457, `application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -619,139 +554,6 @@ pub struct ChainInfo {
     pub gap: Option<(u64, u64)>,
     /// The number at which it forked.
     pub fork: Option<u64>,
-}
-
-/// What a stick is wanted for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MediaPlan {
-    /// The sites; none of both: every request's grant and no assignment.
-    #[serde(default)]
-    pub sites: SiteSelection,
-    /// Further releases, also those that nobody is assigned.
-    #[serde(default)]
-    pub releases: Vec<Sha256Digest>,
-}
-
-/// What belongs on a stick, in the order in which it should be written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MediaContent {
-    /// The documents, whole.
-    pub documents: Vec<MediaFile>,
-    /// The blobs: fetch each from [`route::BLOB`].
-    pub blobs: Vec<MediaBlob>,
-    /// Chosen sites, by name.
-    pub sites: Vec<SiteId>,
-}
-
-/// A file under its name on media.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MediaFile {
-    /// Its name under `airlift-media/`.
-    pub name: String,
-    /// Its content.
-    pub text: String,
-}
-
-/// A blob for media.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct MediaBlob {
-    /// Its digest.
-    pub sha256: Sha256Digest,
-    /// Its size.
-    pub size: u64,
-}
-
-/// What a stick brought back: files under `requests/` and `receipts/`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MediaImport {
-    /// The files.
-    pub files: Vec<MediaFile>,
-}
-
-/// What became of them; the others were taken even where one was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MediaImported {
-    /// In the order given.
-    pub files: Vec<MediaFileResult>,
-}
-
-/// What became of one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MediaFileResult {
-    /// Its name.
-    pub name: String,
-    /// Receipts, statuses or requests that were new.
-    pub new: u64,
-    /// Those that the hub held already.
-    pub known: u64,
-    /// Why it, or part of it, was refused.
-    pub refused: Option<Code>,
-    /// In words.
-    pub detail: String,
-}
-
-/// Taking up after a restore from a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reconcile {
-    /// Adopt what sites returned and publish again; without it the difference is only shown.
-    #[serde(default)]
-    pub adopt: bool,
-}
-
-/// The difference between the hub and what sites returned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reconciled {
-    /// Sites that returned a newer assignment than the hub knew, by name.
-    pub sites: Vec<SiteDifference>,
-    /// Whether it was adopted, so that the hub publishes again.
-    pub adopted: bool,
-}
-
-/// One site's difference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SiteDifference {
-    /// The site.
-    pub site: SiteId,
-    /// The newest that the hub knew.
-    pub known: Option<Counter>,
-    /// What the site has in force.
-    pub returned: Counter,
-    /// What adopting changes in the desired state, a line per app; empty where only the number is taken over.
-    pub changes: Vec<String>,
-}
-
-/// Entries of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditLog {
-    /// Ascending by number.
-    pub entries: Vec<AuditEntry>,
-    /// Whether every entry given hangs on the one before it by digest.
-    pub intact: bool,
-}
-
-/// One entry of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditEntry {
-    /// 1, 2, 3 …
-    pub seq: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Who: the name of an API token, `hub`, or a site.
-    pub actor: String,
-    /// What: `release.publish`, `site.assign` …
-    pub action: String,
-    /// On what.
-    pub subject: String,
-    /// More, in words.
-    pub detail: String,
-    /// Digest of the entry before; absent in the first.
-    pub prev_sha256: Option<Sha256Digest>,
-    /// Digest of this entry with everything above.
-    pub sha256: Sha256Digest,
 }
 
 #[cfg(test)]
