@@ -19,7 +19,7 @@ use crate::enrol::identity::Ask;
 use crate::enrol::offline;
 use crate::enrol::online::{JoinError, join};
 use crate::http::Endpoint;
-use crate::receive::media::open_source;
+use crate::receive::media::{Source, open_source};
 use crate::tls;
 
 /// A token is one line.
@@ -163,13 +163,16 @@ pub(super) fn request_onto(
     site: Option<SiteId>,
     root_sha256: Sha256Digest,
 ) -> Result<String, Failure> {
-    let on_stick = || match open_source(stick) {
-        Ok(source) => offline::fleet_on(source.as_ref(), &root_sha256).map_err(Failure::from),
-        Err(_) => Ok(None), // a stick that holds nothing of ours yet
-    };
+    let media = open_source(stick).ok(); // none where the stick holds nothing of ours yet
+    if let (Some(media), None) = (&media, &site)
+        && let Some(fingerprint) = offline::request_on(media.as_ref(), &state.identity)?
+    {
+        return Ok(fingerprint); // written before, with what was wished then
+    }
+    let named = |media: &Source| offline::fleet_on(media.as_ref(), &root_sha256);
     let fleet_id = match fleet.or_else(|| config.fleet.clone()) {
         Some(fleet) => fleet,
-        None => on_stick()?.ok_or_else(|| {
+        None => media.as_ref().map(named).transpose()?.flatten().ok_or_else(|| {
             Failure::coded(Code::ConfigInvalid, "the fleet is not known here").next(
                 "Give `--fleet`, set `fleet` in agent.toml, or bring a stick that `airlift media save` wrote.",
             )

@@ -191,17 +191,7 @@ impl Core {
             self.write(t, Write::PutAccepted(accepted));
         }
         let id = desired.generation();
-        let generation = Generation {
-            id,
-            app: app.clone(),
-            release: desired.release,
-            bundle: statement.document().bundle(),
-            counter: desired.counter(),
-            version: statement.document().predicate.version.clone(),
-            parameters: desired.parameters.clone(),
-            overlays: desired.overlays.clone(),
-            secrets: desired.secrets.clone(),
-        };
+        let generation = Generation::of(desired, statement.document());
         match self.rows.generations.get(&id) {
             None => {
                 let row = GenerationRow {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use airlift_bundles::document::assignment::DesiredApp;
 use airlift_bundles::document::receipt::Evidence;
-use airlift_bundles::document::release::Scalar;
+use airlift_bundles::document::release::{Scalar, Statement};
 use airlift_bundles::ids::{AppName, Counter, Name, Sha256Digest, Version};
 
 /// Group, version and kind of an object.
@@ -96,6 +97,24 @@ pub struct Generation {
     pub overlays: Vec<Name>,
     /// Digests of the sealed secrets, by slot.
     pub secrets: BTreeMap<Name, Sha256Digest>,
+}
+
+impl Generation {
+    /// What an assignment's entry and the release that it names come to.
+    #[must_use]
+    pub fn of(desired: &DesiredApp, statement: &Statement) -> Self {
+        Self {
+            id: desired.generation(),
+            app: desired.app.clone(),
+            release: desired.release,
+            bundle: statement.bundle(),
+            counter: desired.counter(),
+            version: statement.predicate.version.clone(),
+            parameters: desired.parameters.clone(),
+            overlays: desired.overlays.clone(),
+            secrets: desired.secrets.clone(),
+        }
+    }
 }
 
 /// One object of a prepared generation.

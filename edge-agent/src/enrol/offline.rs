@@ -46,6 +46,16 @@ pub fn fleet_on(
     Ok(Some(TrustedRoot::pin(&bytes, root_sha256, &Limits::DEFAULT)?.fleet_id.clone()))
 }
 
+/// This key's fingerprint where its request is on the media already.
+///
+/// # Errors
+/// [`OfflineError`].
+pub fn request_on(media: &dyn MediaSource, identity: &Identity) -> Result<Option<String>, OfflineError> {
+    let name = file_of(identity)?;
+    let found = media.read_document(&MediaName::Request(name.clone()))?;
+    Ok(found.map(|_| name.to_string()))
+}
+
 /// Writes the site's request onto a stick, and gives the fingerprint that a person compares.
 ///
 /// # Errors
@@ -99,6 +109,7 @@ mod tests {
         let shown = write_request(&identity, &ask, &mut stick).unwrap();
         assert!(dir.path().join(format!("airlift-media/requests/{shown}.json")).is_file());
         let media = MediaDirectory::open(dir.path(), &Limits::DEFAULT).unwrap();
+        assert_eq!(request_on(&media, &identity).unwrap(), Some(shown));
         assert!(read_grant(&media, &identity).unwrap().is_none());
         assert_eq!(fleet_on(&media, &ask.root_sha256).unwrap(), None);
     }

@@ -37,4 +37,4 @@ pub fn open_source(path: &Path) -> Result<Source, MediaError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

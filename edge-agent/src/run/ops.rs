@@ -57,7 +57,7 @@ impl Replies {
         (request, receiver)
     }
 
-    pub(super) fn answer(&self, request: RequestId, reply: LocalReply) {
+    pub(crate) fn answer(&self, request: RequestId, reply: LocalReply) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).requests.remove(&request);
         if let Some(sender) = sender {
             let _ = sender.send(reply); // whoever asked has left

@@ -248,17 +248,7 @@ impl Fetches {
 
     fn start(&mut self, content: &Arc<dyn Content>, desired: &DesiredApp, statement: &Statement) {
         let release = &statement.predicate;
-        let generation = Arc::new(Generation {
-            id: desired.generation(),
-            app: desired.app.clone(),
-            release: desired.release,
-            bundle: statement.bundle(),
-            counter: desired.counter(),
-            version: release.version.clone(),
-            parameters: desired.parameters.clone(),
-            overlays: desired.overlays.clone(),
-            secrets: desired.secrets.clone(),
-        });
+        let generation = Arc::new(Generation::of(desired, statement));
         let sizes = release.sizes;
         let limits =
             FetchLimits { packed_bytes: sizes.packed, unpacked_bytes: sizes.unpacked, files: sizes.files };

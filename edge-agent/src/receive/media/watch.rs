@@ -42,7 +42,8 @@ pub async fn watch(loader: Loader, writer: ReceiptWriter, site: SiteId, places: 
         let looked = places.clone();
         let sticks = tokio::task::spawn_blocking(move || find_sticks(&looked)).await.unwrap_or_default();
         for stick in sticks {
-            if !known.contains_key(&stick) {
+            let sessions = &mut sessions;
+            known.entry(stick).or_insert_with_key(|stick| {
                 let session = Session {
                     media: MediaId(stick.display().to_string()),
                     loader: loader.clone(),
@@ -50,8 +51,8 @@ pub async fn watch(loader: Loader, writer: ReceiptWriter, site: SiteId, places: 
                     site: site.clone(),
                     stick: stick.clone(),
                 };
-                known.insert(stick, sessions.spawn(session.live()));
-            }
+                sessions.spawn(session.live())
+            });
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -166,7 +167,10 @@ impl Session {
 
 /// What of a stick changes when somebody writes documents to it; our own receipts do not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp(Vec<Option<(u64, u64, i64, i64, u64)>>);
+struct Stamp(Vec<Option<FileStamp>>);
+
+/// Device, inode, both halves of the time of change, size.
+type FileStamp = (u64, u64, i64, i64, u64);
 
 impl Stamp {
     /// `None` where the stick is gone.
