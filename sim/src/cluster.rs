@@ -16,6 +16,7 @@ pub mod contract;
 mod kinds;
 mod model;
 mod ownership;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +33,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 pub use behaviour::Trouble;
-pub use model::{Diagnosis, Fault, Model, Settings, WatchId};
+pub use model::{Model, WatchId};
+pub use settings::{Diagnosis, Fault, Settings};
 
 /// Milliseconds since any fixed moment, as the caller counts them.
 pub type MonoClock = Arc<dyn Fn() -> u64 + Send + Sync>;

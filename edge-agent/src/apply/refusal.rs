@@ -9,6 +9,9 @@ use crate::observe::evidence::clip;
 /// Bytes of a server's message that are kept: an admission webhook may answer with a whole policy.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
+/// How an API server says that the object of a name is another one: before, at and after its storage.
+const OTHER_UID: [&str; 3] = ["UID in the precondition", "Precondition failed: UID", "uid mismatch"];
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Status {
@@ -29,6 +32,7 @@ struct Details {
 #[serde(default)]
 struct Cause {
     reason: String,
+    field: String,
 }
 
 /// Reads a refusal: the status, the `Retry-After` header in seconds, and the body, which should be a `Status`.
@@ -54,12 +58,16 @@ pub fn classify(code: StatusCode, retry_after_s: Option<u64>, body: &[u8]) -> Ap
         404 if !is_status || status.details.name.is_empty() => ApiErrorClass::KindUnknown,
         404 => ApiErrorClass::NotFound,
         409 if has_cause("FieldManagerConflict") => ApiErrorClass::Conflict,
-        409 if message.contains("Precondition failed: UID") || message.contains("uid mismatch") => {
+        409 if OTHER_UID.iter().any(|words| message.contains(words)) => ApiErrorClass::Conflict,
+        409 => ApiErrorClass::Retryable,
+        // Server-side apply of an object that was made anew: validation is faster than the precondition.
+        422 if status.details.causes.iter().any(|cause| cause.field == "metadata.uid") => {
             ApiErrorClass::Conflict
         }
-        409 => ApiErrorClass::Retryable,
         // A continuation token or a watch's position that is too old: the caller begins again.
         410 => ApiErrorClass::Retryable,
+        // The API server's merge reports a body that its schema does not have as an error of its own.
+        500 if message.contains("failed to create typed patch object") => ApiErrorClass::Final,
         408 | 500..=599 => ApiErrorClass::Unavailable,
         _ => ApiErrorClass::Final,
     };
@@ -130,10 +138,20 @@ mod tests {
     fn conflicts_of_identity_and_ownership_differ_from_those_of_versions() {
         let uid = r#"{"reason":"Conflict","message":"Precondition failed: UID in precondition: a, UID in object meta: b"}"#;
         assert_eq!(class(409, uid), ApiErrorClass::Conflict);
+        let early = r#"{"reason":"Conflict","message":"the UID in the precondition (a) does not match the UID in record (b)"}"#;
+        assert_eq!(class(409, early), ApiErrorClass::Conflict);
         let owner = r#"{"reason":"Conflict","details":{"causes":[{"reason":"FieldManagerConflict"}]}}"#;
         assert_eq!(class(409, owner), ApiErrorClass::Conflict);
+        let invalid = r#"{"reason":"Invalid","details":{"causes":[{"reason":"FieldValueInvalid","field":"metadata.uid"}]}}"#;
+        assert_eq!(class(422, invalid), ApiErrorClass::Conflict);
         let version = r#"{"reason":"Conflict","message":"the object has been modified"}"#;
         assert_eq!(class(409, version), ApiErrorClass::Retryable);
+    }
+
+    #[test]
+    fn a_body_outside_of_the_schema_is_final_although_the_server_calls_it_its_own_error() {
+        let words = r#"{"message":"failed to create typed patch object (a/b; v1, Kind=ConfigMap): .dtaa: field not declared in schema"}"#;
+        assert_eq!(class(500, words), ApiErrorClass::Final);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Reads one object's health from a real cluster: the object, its pods and nodes, and evidence where it is not well.
 
+use std::sync::Arc;
+
 use airlift_bundles::document::receipt::Evidence;
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,10 +10,12 @@ use super::Surroundings;
 use super::evidence::{LogTail, Warning, compose};
 use super::judge::{judge, text};
 use super::pod::Pod;
-use crate::apply::path::with_query;
+use crate::apply::path::{of_kind, of_object, with_query};
+use crate::apply::refusal::unusable;
 use crate::apply::{Ask, KubeCluster};
 use crate::core::api::{ApiError, ApiErrorClass};
-use crate::core::object::{Health, ObjectRef, Verdict};
+use crate::core::object::{Gvk, Health, ObjectRef, Verdict};
+use crate::ports::cluster::Resolved;
 
 /// Pods of one workload that are looked at; a site's workloads have a few.
 const PODS_MAX: &str = "100";
@@ -106,15 +110,15 @@ async fn read_list<T: serde::de::DeserializeOwned>(
     path: String,
 ) -> Result<Vec<T>, ApiError> {
     let reply = cluster.ask(&Ask::get(path, "application/json")).await?;
-    let list: List<T> = serde_json::from_slice(&reply)
-        .map_err(|error| crate::apply::refusal::unusable(&format!("list cannot be read: {error}")))?;
+    let list: List<T> =
+        serde_json::from_slice(&reply).map_err(|error| unusable(&format!("list cannot be read: {error}")))?;
     Ok(list.items)
 }
 
 fn in_namespace(object: &ObjectRef, plural: &str) -> String {
-    crate::apply::path::of_kind(
-        &crate::core::object::Gvk::new("v1", ""),
-        &crate::ports::cluster::Resolved { plural: plural.to_owned(), namespaced: true },
+    of_kind(
+        &Gvk::new("v1", ""),
+        &Resolved { plural: plural.to_owned(), namespaced: true },
         object.namespace.as_deref(),
     )
 }
@@ -187,12 +191,12 @@ async fn log_tail(
     let query =
         [("container", container), ("tailLines", LOG_LINES), ("limitBytes", LOG_BYTES), ("previous", flag)];
     let pod_ref = ObjectRef {
-        gvk: std::sync::Arc::new(crate::core::object::Gvk::new("v1", "Pod")),
+        gvk: Arc::new(Gvk::new("v1", "Pod")),
         namespace: object.namespace.clone(),
         name: pod.to_owned(),
     };
-    let resolved = crate::ports::cluster::Resolved { plural: "pods".into(), namespaced: true };
-    let place = crate::apply::path::of_object(&pod_ref, &resolved)?;
+    let resolved = Resolved { plural: "pods".into(), namespaced: true };
+    let place = of_object(&pod_ref, &resolved)?;
     let reply = cluster.ask(&Ask::get(with_query(format!("{place}/log"), &query), "*/*")).await.ok()?;
     let text = String::from_utf8_lossy(&reply).into_owned();
     let namespace = object.namespace.clone().unwrap_or_default();

@@ -13,57 +13,10 @@ use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use serde_json::{Value, json};
 
-use super::behaviour::{self, Stage, Trouble};
+use super::behaviour::{self, Stage};
 use super::kinds;
 use super::ownership::{self, Managers};
-
-/// Says whether an object never becomes ready, and why.
-pub type Diagnosis = Arc<dyn Fn(&Value) -> Option<Trouble> + Send + Sync>;
-
-/// How a model cluster behaves.
-#[derive(Clone)]
-pub struct Settings {
-    /// From an object's change to its pods being ready.
-    pub ready_after_ms: u64,
-    /// From a CustomResourceDefinition to its kind being known.
-    pub established_after_ms: u64,
-    /// From the deletion of a namespace to its end.
-    pub namespace_gone_after_ms: u64,
-    /// Says which objects never become ready, and why.
-    pub trouble: Diagnosis,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ready_after_ms: 2000,
-            established_after_ms: 500,
-            namespace_gone_after_ms: 1000,
-            trouble: Arc::new(Trouble::by_annotation),
-        }
-    }
-}
-
-/// What is wrong with the API server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing answers, and watches are silent.
-    Down,
-    /// Every n-th request is refused as one too many.
-    Throttled {
-        /// Which requests.
-        every: u64,
-        /// The advice that goes with it.
-        retry_after_ms: u64,
-    },
-    /// Every n-th request fails with this status.
-    Broken {
-        /// Which requests.
-        every: u64,
-        /// 500 to 599.
-        status: u16,
-    },
-}
+use super::settings::{Fault, Settings};
 
 /// One watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,15 +172,13 @@ impl Model {
         }
         let app =
             request.field_manager.strip_prefix(fields::MANAGER_PREFIX).unwrap_or(&request.field_manager);
+        let fields_hash = hash_in(&metadata_of(&body, &managers), app);
         if request.dry_run {
-            let text = metadata_of(&body, &managers);
-            let fields_hash = hash_in(&text, app);
             let uid = live.map_or_else(|| Uid("dry-run".into()), |live| live.uid.clone());
             let resource_version = live.map_or(0, |live| live.version).to_string();
             return Ok(Applied { uid, resource_version, fields_hash });
         }
         let before = live.map(|live| live.uid.clone());
-        let fields_hash = hash_in(&metadata_of(&body, &managers), app);
         match live {
             None => self.create(now_ms, &request.object, body, managers),
             Some(live) if live.body == body && live.managers == managers => {}
