@@ -1,0 +1,109 @@
+//! Agent and hub killed at random instants over ten rollouts: each converges, nothing is lost, little is sent twice.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+use airlift_tests::agent::Agent;
+use airlift_tests::app::Greeter;
+use airlift_tests::hub::Hub;
+use airlift_tests::namespace::HUB;
+use airlift_tests::site::Site;
+use serde_json::Value;
+
+use crate::journey::{build, enrol_online, image, receipt, roll_out, wait_for_pods};
+
+const ROLLOUTS: u32 = 10;
+const KILLS_PER_ROLLOUT: u32 = 5;
+const IMAGE_BYTES: usize = 12 << 20;
+/// Sent again after a kill, by section 5 of the design.
+const AGAIN_PER_KILL: u64 = 8 << 20;
+/// Documents, TLS, MQTT's framing and status of one rollout, whatever its image weighs.
+const PROTOCOL_PER_ROLLOUT: u64 = 1 << 20;
+
+/// Random numbers of one seed, so that a failed run can be repeated.
+struct Chance(u64);
+
+impl Chance {
+    /// SplitMix64.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("AIRLIFT_TESTS_SEED").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or_else(|| {
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).unwrap();
+        u64::from_le_bytes(bytes)
+    })
+}
+
+#[test]
+fn fifty_kills_over_ten_rollouts_lose_nothing_and_cost_at_most_8_mib_each() {
+    let seed = seed();
+    println!("AIRLIFT_TESTS_SEED={seed} repeats the instants of this run");
+    let mut chance = Chance(seed);
+    let mut hub = Hub::start();
+    let site = Site::borrow();
+    let cable = hub.connect(&site);
+    let mut agent = Agent::install(&site, &hub.root_sha256(), Some(HUB));
+    enrol_online(&hub, &mut agent, "anna");
+
+    let mut content = 0;
+    for seq in 1..=ROLLOUTS {
+        let version = format!("{seq}.0.0");
+        let image = image(&hub, &version, IMAGE_BYTES);
+        let bundle = build(&hub, &Greeter::new(&version, &image), seq);
+        content += size_of(&hub.dir().join(&bundle));
+        roll_out(&hub, &bundle, "anna", &[]);
+        for _ in 0..KILLS_PER_ROLLOUT {
+            sleep(Duration::from_millis(chance.below(2_500)));
+            if chance.below(2) == 0 {
+                agent.kill();
+                agent.run();
+            } else {
+                hub.kill();
+                hub.run();
+            }
+        }
+        let _ = receipt(&hub, "anna", "healthy", &version);
+        wait_for_pods(&site, &image, "hello");
+    }
+
+    let kills = u64::from(ROLLOUTS * KILLS_PER_ROLLOUT);
+    let passed = hub.relay().passed(cable.site());
+    let allowed = content + u64::from(ROLLOUTS) * PROTOCOL_PER_ROLLOUT + kills * AGAIN_PER_KILL;
+    println!("{} MiB of content, {passed:?}, {kills} kills", content >> 20);
+    assert!(passed.to_site + passed.to_hub <= allowed, "{passed:?} is more than {allowed}");
+    let _ = hub.airlift(&["receipt", "verify", "--site", "anna"]);
+    assert_nothing_acknowledged_is_lost(&hub, &agent);
+}
+
+/// Whatever the site was told that the hub has, the hub has.
+fn assert_nothing_acknowledged_is_lost(hub: &Hub, agent: &Agent<'_>) {
+    let numbers = |list: &Value, take: &dyn Fn(&Value) -> bool| -> BTreeSet<u64> {
+        let rows = list["items"].as_array().unwrap();
+        rows.iter().filter(|row| take(row)).map(|row| row["receipt_seq"].as_u64().unwrap()).collect()
+    };
+    let told = agent.try_read(&["history", "--limit", "1000"]).unwrap();
+    let told = numbers(&told, &|row| row["acknowledged"] == true);
+    let had = hub.read(&["receipt", "list", "--site", "anna", "--limit", "1000"]);
+    let had = numbers(&had, &|_| true);
+    assert!(told.len() >= ROLLOUTS as usize, "{told:?}");
+    assert!(told.is_subset(&had), "acknowledged {told:?}, at the hub {had:?}");
+}
+
+fn size_of(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            kind if kind.is_dir() => size_of(&entry.path()),
+            file => file.len(),
+        })
+        .sum()
+}
