@@ -58,7 +58,6 @@ fn a_version_that_is_never_ready_is_rolled_back_offline_and_tried_again_only_whe
     let signed = rows.iter().find(|row| row["outcome"] == "rolled-back").unwrap();
     let evidence = signed["evidence"].as_array().unwrap();
     assert!(!evidence.is_empty(), "the receipt says what was seen: {signed}");
-    println!("{}", signed["evidence"]);
 
     // Neither time nor a restart tries it again.
     let before = template(&site);
