@@ -50,7 +50,7 @@ impl Cast {
     /// [`DemoError::Io`] where no port is free.
     pub fn gather(tools: Tools, sites: Vec<Site>) -> Result<Self, DemoError> {
         let [https_port, mqtt_port] = free_ports()?;
-        Ok(Self { tools, screen: Screen::new(), sites, https_port, mqtt_port, is_over: false, hub: None })
+        Ok(Self { tools, screen: Screen::open(), sites, https_port, mqtt_port, is_over: false, hub: None })
     }
 
     /// The hub's address for people and agents.

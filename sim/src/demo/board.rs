@@ -88,7 +88,7 @@ fn note(row: &Row) -> String {
     }
     let seen = &row.seen;
     let mut parts = Vec::new();
-    if let (Some((have, want)), "fetching") = (seen.fetched, seen.state.as_str()) {
+    if let (Some((have, want @ 1..)), "fetching") = (seen.fetched, seen.state.as_str()) {
         parts.push(format!("{} of {} KiB", have >> 10, want >> 10));
     }
     if seen.state == "healthy" && seen.failed && seen.target != seen.version {
@@ -97,8 +97,10 @@ fn note(row: &Row) -> String {
     if seen.answers && row.route == "mqtt" && !seen.connected {
         parts.push("no hub".to_owned());
     }
-    if seen.receipts_waiting > 0 {
-        parts.push(format!("{} receipts waiting", seen.receipts_waiting));
+    match seen.receipts_waiting {
+        0 => {}
+        1 => parts.push("1 receipt waiting".to_owned()),
+        count => parts.push(format!("{count} receipts waiting")),
     }
     parts.join(", ")
 }

@@ -7,7 +7,7 @@ use airlift_agent::clock::Clock;
 
 use super::board::{Row, draw, summarise};
 
-/// Columns that a line may have; longer ones would wrap, and the board could not be redrawn over them.
+/// Columns that a line may have; what is longer is a path or a list that nobody reads while it runs.
 const WIDTH: usize = 110;
 
 /// The terminal, or the file that the output goes to.
@@ -25,7 +25,7 @@ pub struct Screen {
 impl Screen {
     /// Begins; times count from here.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         let clock = Clock::system();
         let is_terminal =
             io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
@@ -67,7 +67,8 @@ impl Screen {
             let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
             let text: String = lines.iter().map(|line| format!("\x1b[2K      {}\n", cut(line))).collect();
             self.drawn = lines.len();
-            self.write(&format!("{up}{text}"));
+            // Without wrapping, a narrow terminal cuts lines, and the board can be redrawn over itself.
+            self.write(&format!("\x1b[?7l{up}{text}\x1b[?7h"));
             return;
         }
         let summary = summarise(rows);
