@@ -76,7 +76,8 @@ impl Core {
             self.live.media.push(media.clone());
         }
         self.live.documents_due = t.now.mono_ms;
-        // A stick may be the only way out: it takes every receipt that is not acknowledged.
+        // A stick may be the only way out: it takes every receipt that is not acknowledged, and how things are.
+        self.renew_status(t);
         let (from, upto) = (self.meta.receipt_acked_next, self.meta.receipt_next - 1);
         let chain_id = self.meta.chain_id.clone();
         t.effect(Effect::WriteMedia { media, chain_id, from, upto });

@@ -214,7 +214,7 @@ impl Core {
     }
 
     /// Writes the status row anew where it says something else than the last one that was sent.
-    fn renew_status(&mut self, t: &mut Turn) {
+    pub(super) fn renew_status(&mut self, t: &mut Turn) {
         self.live.status_dirty = false;
         self.live.link.status_at = t.now.mono_ms + STATUS_MS;
         let status = self.site_status(t);

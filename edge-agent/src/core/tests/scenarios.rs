@@ -5,13 +5,14 @@ use std::sync::Arc;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Outcome;
 use airlift_bundles::document::release::{DeletePermissions, RollbackRule, Scalar};
-use airlift_bundles::document::status::AppState;
+use airlift_bundles::document::status::{AppState, SiteStatus};
 use airlift_bundles::ids::{Blake3Digest, Name};
 
 use super::world::{Live, World, app, desire, object};
 use crate::core::api::ApiErrorClass;
-use crate::core::event::{ConnId, LocalCommand};
+use crate::core::event::{ConnId, LocalCommand, MediaId};
 use crate::core::object::{Gvk, Uid};
+use crate::core::outbox::STATUS;
 use crate::core::status::LocalReply;
 use crate::core::{Effect, Event};
 
@@ -497,6 +498,18 @@ fn receipts_and_status_go_out_once_and_again_until_acknowledged() {
     world.mono_ms += 61_000;
     world.say(Event::Wake);
     assert!(sends(&world).iter().all(|(from, upto, _)| from > upto));
+}
+
+#[test]
+fn a_stick_takes_the_status_along_with_the_receipts() {
+    let mut world = World::new();
+    world.install(1, V1);
+    world.say(Event::MediaIn { media: MediaId("stick".into()) });
+    let row = world.rows.outbox.get(STATUS).expect("the stick is the only way out");
+    let status: SiteStatus = serde_json::from_slice(&row.payload).unwrap();
+    assert_eq!(status.apps[&app("shop")].state, AppState::Healthy);
+    let writes = |effect: &&Effect| matches!(effect, Effect::WriteMedia { from: 1, upto: 3, .. });
+    assert_eq!(world.pending.iter().filter(writes).count(), 1);
 }
 
 #[test]
