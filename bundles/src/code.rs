@@ -209,6 +209,12 @@ codes! {
     "0714" Held: "held by a person at the site",
         "A person at the site asked that this app be left as it is.",
         "Run `airlift-agent unhold APP` at the site.";
+    "0715" TroubleAfterSuccess: "unwell after it was healthy",
+        "The app was healthy in this version and is not any more. It stays as it is, unless its `watch` time still ran: then the previous version was restored.",
+        "Read the evidence; it is healthy again by itself when its objects are.";
+    "0716" RequiredLeft: "required app went back",
+        "An app that this version requires went back to an older version, so this app went back before it.",
+        "Correct the required app; this one follows by itself.";
     "0801" HubUnreachable: "hub cannot be reached",
         "No connection to the hub could be made. Nothing was changed.",
         "Check the address and that `airlift hub serve` runs.";

@@ -55,6 +55,7 @@ CREATE TABLE app (
     retire_ms INTEGER NOT NULL,
     settle_ms INTEGER NOT NULL,
     soak_ms INTEGER NOT NULL,
+    watch_left_ms INTEGER NOT NULL,
     starts INTEGER NOT NULL,
     attempts INTEGER NOT NULL,
     code TEXT,
@@ -79,6 +80,7 @@ CREATE TABLE generation (
     objects INTEGER,
     soak_ms INTEGER,
     timeout_ms INTEGER,
+    watch_ms INTEGER,
     deletion_budget INTEGER
 ) STRICT, WITHOUT ROWID;
 

@@ -17,15 +17,19 @@ pub mod write;
 
 mod apply;
 mod assignment;
+mod clocks;
 mod connect;
 mod document;
 mod drift;
+mod heal;
 mod live;
 mod local;
 pub mod outbox;
 mod outcome;
 mod prune;
+mod requires;
 mod settle;
+mod watch;
 mod work;
 
 use std::collections::BTreeMap;
@@ -187,8 +191,8 @@ impl Core {
             Event::Seen { object, uid, entry, .. } => self.on_seen(&object, &uid, entry),
             Event::Gone { object, uid } => self.on_gone(&object, &uid),
             Event::Listed { gvk } => self.on_listed(&gvk),
-            Event::Health { op, health } => self.on_health(t, op, health),
-            Event::Nodes(nodes) => self.live.nodes = nodes,
+            Event::Health { op, reading } => self.on_health(t, op, reading),
+            Event::Nodes(nodes) => self.on_nodes(t, nodes),
             Event::Disk { free_bytes, .. } => self.live.disk_free_bytes = Some(free_bytes),
             Event::OpEnded { op } => drop(self.live.ops.remove(&op)),
             Event::Local { request, command } => self.on_local(t, request, &command),
@@ -197,11 +201,25 @@ impl Core {
             }
             Event::Shutdown { .. } => self.on_shutdown(t),
         }
-        for app in self.app_names() {
-            self.drive(t, &app);
-        }
+        self.drive_all(t);
         self.finish(t);
         turn.step
+    }
+
+    /// Drives every app, and again while one's progress may let another go on.
+    fn drive_all(&mut self, t: &mut Turn) {
+        let stand =
+            |core: &Self| -> Vec<_> { core.rows.apps.values().map(|row| (row.step, row.current)).collect() };
+        // As deep as apps require one another; what is deeper goes on with the next event.
+        for _ in 0..8 {
+            let before = stand(self);
+            for app in self.app_names() {
+                self.drive(t, &app);
+            }
+            if stand(self) == before {
+                return;
+            }
+        }
     }
 
     /// The rows as they are: what the store holds once all steps so far are committed.

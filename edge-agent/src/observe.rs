@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod judge;
 pub mod pod;
 pub(crate) mod reading;
+pub mod roster;
 pub mod rules;
 pub mod workload;
 
@@ -21,6 +22,9 @@ pub struct Surroundings {
     pub pods: Vec<pod::Pod>,
     /// Names of the nodes that are Ready; `None` where nobody has looked.
     pub ready_nodes: Option<BTreeSet<String>>,
+    /// The revision that a DaemonSet's controller wants; `None` where nobody has looked, or it has not seen the
+    /// newest specification.
+    pub revision: Option<String>,
     /// The claim's storage class binds only when a pod uses the claim.
     pub waits_for_consumer: bool,
 }

@@ -135,6 +135,7 @@ impl Bodies {
         let policy = AppPolicy {
             soak_ms: app.soak_s.saturating_mul(1000),
             timeout_ms: app.timeout_s.saturating_mul(1000),
+            watch_ms: app.watch_s.unwrap_or(0).saturating_mul(1000),
             deletion_budget: app.deletion_budget.map(|budget| u32::try_from(budget).unwrap_or(u32::MAX)),
         };
         Ok(Plan { images: images.collect(), objects, policy })

@@ -15,36 +15,15 @@ use airlift_agent::ports::cancel::CancelFlag;
 use airlift_agent::ports::images::{ImageToImport, Images, ImportError, ImportedImage, Removal, Removed};
 use airlift_bundles::ids::Sha256Digest;
 use image::{Blobs, Layer, Packing, index, manifest, noise, to_import};
-use node::{Node, Release};
+use node::{Node, cannot_run};
 
-/// Makes two tests of each story, one against each containerd.
-macro_rules! on_each_containerd {
-    ($($story:ident,)+) => {
-        mod of_the_distribution { on_each_containerd!(Distribution: $($story,)+); }
-        mod newer { on_each_containerd!(Newer: $($story,)+); }
-    };
-    ($release:ident: $($story:ident,)+) => {$(
-        #[tokio::test(flavor = "current_thread")]
-        async fn $story() {
-            let release = super::Release::$release;
-            match release.cannot_run() {
-                Some(reason) => println!("SKIPPED: {reason}"),
-                None => super::$story(release).await,
-            }
+macro_rules! needs_containerd {
+    () => {
+        if let Some(reason) = cannot_run() {
+            println!("SKIPPED: {reason}");
+            return;
         }
-    )+};
-}
-
-on_each_containerd! {
-    an_index_with_an_absent_platform_lives_through_collection_restart_and_removal,
-    the_same_holds_on_overlayfs,
-    docker_media_types_and_a_short_name_are_adopted,
-    a_killed_import_resumes_where_it_ended,
-    a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_after_it,
-    an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next,
-    a_cancelled_import_ends_and_can_be_taken_up_again,
-    bad_content_is_told_from_a_bad_node_and_a_lost_blob,
-    a_tag_moves_with_our_images_but_never_from_somebody_elses,
+    };
 }
 
 async fn import(containerd: &Containerd, image: &ImageToImport) -> Result<ImportedImage, ImportError> {
@@ -59,8 +38,8 @@ fn one_layer(node: &Node, tag: &str, len: usize) -> (ImageToImport, String) {
 }
 
 /// Life of an index whose other platform is absent, with a layer of each packing.
-async fn index_lives(release: Release, snapshotter: &'static str) {
-    let mut node = Node::start(release, snapshotter).await;
+async fn index_lives(snapshotter: &'static str) {
+    let mut node = Node::start(snapshotter).await;
     let content = noise(300_000);
     let layers = [
         Layer::of(&BTreeMap::from([("data", noise(10)), ("plain", noise(100_000))]), Packing::Plain),
@@ -139,8 +118,8 @@ async fn index_lives(release: Release, snapshotter: &'static str) {
     let mut gone =
         [watch.next().await, watch.next().await, watch.next().await].map(|it| it.expect("an event"));
     gone.sort_by_key(|it| format!("{it:?}"));
-    let expected = [tag, &by_digest, &imported.config.to_string()]
-        .map(|name: &str| Removed::Image(name.to_owned()));
+    let expected =
+        [tag, &by_digest, &imported.config.to_string()].map(|name: &str| Removed::Image(name.to_owned()));
     assert_eq!(gone, expected);
     collect(&node);
     assert_eq!(containerd.missing(&references).await.expect("containerd answers"), references);
@@ -155,16 +134,22 @@ fn collect(node: &Node) {
     node.ctr(&["leases", "rm", "--sync", lease.trim()]);
 }
 
-async fn an_index_with_an_absent_platform_lives_through_collection_restart_and_removal(release: Release) {
-    index_lives(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn an_index_with_an_absent_platform_lives_through_collection_restart_and_removal() {
+    needs_containerd!();
+    index_lives("native").await;
 }
 
-async fn the_same_holds_on_overlayfs(release: Release) {
-    index_lives(release, "overlayfs").await;
+#[tokio::test(flavor = "current_thread")]
+async fn the_same_holds_on_overlayfs() {
+    needs_containerd!();
+    index_lives("overlayfs").await;
 }
 
-async fn docker_media_types_and_a_short_name_are_adopted(release: Release) {
-    let node = Node::start(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn docker_media_types_and_a_short_name_are_adopted() {
+    needs_containerd!();
+    let node = Node::start("native").await;
     let content = noise(5_000);
     let layers = [
         Layer::random("lower", 1_000, Packing::Plain),
@@ -186,8 +171,10 @@ async fn docker_media_types_and_a_short_name_are_adopted(release: Release) {
     assert!(!node.ctr(&["content", "ls"]).contains("distribution.source"), "no registry was named");
 }
 
-async fn a_killed_import_resumes_where_it_ended(release: Release) {
-    let node = Node::start(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn a_killed_import_resumes_where_it_ended() {
+    needs_containerd!();
+    let node = Node::start("native").await;
     let (image, reference) = one_layer(&node, "1", 48 << 20);
     let reached = Arc::new(Mutex::new(0));
     let killed = std::thread::spawn({
@@ -230,8 +217,10 @@ async fn a_killed_import_resumes_where_it_ended(release: Release) {
     assert_eq!(containerd.present(&[reference]).await.expect("containerd answers"), [Some(imported.config)]);
 }
 
-async fn a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_after_it(release: Release) {
-    let mut node = Node::start(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_after_it() {
+    needs_containerd!();
+    let mut node = Node::start("native").await;
     let (image, reference) = one_layer(&node, "1", 32 << 20);
     let containerd = node.containerd();
     let far = CancelFlag::new();
@@ -255,8 +244,10 @@ async fn a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_af
     assert_eq!(containerd.present(&[reference]).await.expect("containerd answers"), [Some(imported.config)]);
 }
 
-async fn an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next(release: Release) {
-    let node = Node::start(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next() {
+    needs_containerd!();
+    let node = Node::start("native").await;
     let (image, reference) = one_layer(&node, "1", 100_000);
     // What a killed import leaves: its snapshot, prepared and half unpacked, held by its lease.
     let chain = {
@@ -276,8 +267,10 @@ async fn an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next(re
     assert!(!snapshots.contains("extract-") && snapshots.contains(&chain), "{snapshots}");
 }
 
-async fn a_cancelled_import_ends_and_can_be_taken_up_again(release: Release) {
-    let node = Node::start(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn a_cancelled_import_ends_and_can_be_taken_up_again() {
+    needs_containerd!();
+    let node = Node::start("native").await;
     let (image, _) = one_layer(&node, "1", 24 << 20);
     let containerd = node.containerd();
     let cancel = CancelFlag::new();
@@ -291,8 +284,10 @@ async fn a_cancelled_import_ends_and_can_be_taken_up_again(release: Release) {
     import(&containerd, &image).await.expect("the image is good");
 }
 
-async fn bad_content_is_told_from_a_bad_node_and_a_lost_blob(release: Release) {
-    let node = Node::start(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn bad_content_is_told_from_a_bad_node_and_a_lost_blob() {
+    needs_containerd!();
+    let node = Node::start("native").await;
     let containerd = node.containerd();
     let refused = async |image: &ImageToImport| {
         let error = import(&containerd, image).await.expect_err("the image is bad");
@@ -341,8 +336,10 @@ async fn bad_content_is_told_from_a_bad_node_and_a_lost_blob(release: Release) {
     assert!(matches!(error, ImportError::Unreachable { .. }), "{error}");
 }
 
-async fn a_tag_moves_with_our_images_but_never_from_somebody_elses(release: Release) {
-    let node = Node::start(release, "native").await;
+#[tokio::test(flavor = "current_thread")]
+async fn a_tag_moves_with_our_images_but_never_from_somebody_elses() {
+    needs_containerd!();
+    let node = Node::start("native").await;
     let containerd = node.containerd();
     let (first, first_reference) = one_layer(&node, "stable", 10_000);
     let (second, second_reference) = one_layer(&node, "stable", 10_000);

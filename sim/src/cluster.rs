@@ -4,11 +4,12 @@
 //! It models server-side apply with field ownership, UIDs and resource versions, namespaces that must exist and
 //! take time to go, CustomResourceDefinitions that take time to be established, workloads that become ready after
 //! a delay or never, owner references, finalizers, metadata watches that can lose their place, and an API server
-//! that is down, throttles or fails. Health is judged by the agent's own rules over the statuses it makes.
+//! that is down, throttles or fails. A StatefulSet that was in trouble stays so until its broken pod is deleted.
+//! Health is judged by the agent's own rules over the statuses it makes.
 //!
 //! It does not model: schemas, defaulting and validation (so an unknown field is accepted, and immutable fields can
 //! change), list types beyond "named elements" and "one leaf", `Update` and subresource managers, ReplicaSets and
-//! pods as objects (pods exist only inside a health reading), rolling updates that keep old pods ready, scheduling,
+//! pods as objects (pods exist only inside a health reading or a workload's list of them), rolling updates that keep old pods ready, scheduling,
 //! quotas, admission and webhooks, RBAC, and events. What a test needs of these it must ask of a real cluster.
 
 mod behaviour;
@@ -22,7 +23,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use airlift_agent::core::api::{ApiError, Applied, Found};
+use airlift_agent::core::api::{ApiError, Applied, Found, PodFound};
 use airlift_agent::core::event::Event;
 use airlift_agent::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
 use airlift_agent::ports::Boxed;
@@ -164,6 +165,19 @@ impl Cluster for ModelCluster {
         object: &'a ObjectRef,
     ) -> Boxed<'a, Result<Health, ApiError>> {
         self.answer(|model, now_ms| model.health(now_ms, object))
+    }
+
+    fn pods<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<Vec<PodFound>, ApiError>> {
+        self.answer(|model, _| model.pods(object))
+    }
+
+    fn delete_pod<'a>(
+        &'a self,
+        pod: &'a ObjectRef,
+        uid: &'a Uid,
+        _: bool,
+    ) -> Boxed<'a, Result<(), ApiError>> {
+        self.answer(|model, now_ms| model.delete_pod(now_ms, pod, uid))
     }
 
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>> {

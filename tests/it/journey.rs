@@ -1,6 +1,7 @@
 //! The steps that the tests' stories share: enrol, build and sign, publish, assign, and waiting for what comes of it.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use airlift_tests::agent::Agent;
@@ -21,9 +22,14 @@ pub(crate) fn image(hub: &Hub, version: &str, random_bytes: usize) -> TestImage 
     TestImage::make(&layout, &format!("airlift.test/greeter:{version}"), random_bytes)
 }
 
-/// Builds a bundle from a folder and signs it with two of the three release keys; gives the bundle's directory.
+/// Builds the greeter's bundle, signed; gives the bundle's directory.
 pub(crate) fn build(hub: &Hub, greeter: &Greeter<'_>, seq: u32) -> String {
     let folder = greeter.write(&hub.dir().join(format!("folder-{seq}")));
+    sign(hub, &folder, seq)
+}
+
+/// Builds a bundle from a folder and signs it with two of the three release keys; gives the bundle's directory.
+pub(crate) fn sign(hub: &Hub, folder: &Path, seq: u32) -> String {
     let bundle = format!("bundle-{seq}");
     let seq = seq.to_string();
     let folder = folder.display().to_string();

@@ -9,5 +9,6 @@ mod mqtt_fleet;
 mod offline;
 mod rollback;
 mod skopeo;
+mod statefulset;
 mod update;
 mod usb_import;

@@ -87,7 +87,7 @@ pub enum Outcome {
     Enrolled,
     /// An assignment was accepted.
     Accepted,
-    /// The app reached its generation and stayed well for its soak time.
+    /// The app reached its generation and stayed well for its soak time, or is well again after trouble.
     Healthy,
     /// The app was not accepted or not begun.
     Refused,
@@ -99,6 +99,8 @@ pub enum Outcome {
     Degraded,
     /// Something at the site was changed by others and set right.
     Repaired,
+    /// Objects that the healthy generation no longer holds were deleted.
+    Pruned,
     /// The app was removed by order.
     Retired,
     /// A person at the site acted.

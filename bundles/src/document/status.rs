@@ -107,6 +107,8 @@ pub enum AppState {
     Failed,
     /// Leaving the site by order.
     Retiring,
+    /// It was well when it was last seen, and nobody can say now: the cluster does not answer, or no node is Ready.
+    Unknown,
 }
 
 impl AppState {
@@ -127,6 +129,7 @@ impl AppState {
             Self::Degraded => "degraded",
             Self::Failed => "failed",
             Self::Retiring => "retiring",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -23,7 +23,7 @@ use super::path::{of_kind, of_object, with_query};
 use super::refusal::unusable;
 use super::watch::watch_kinds;
 use crate::clock::Clock;
-use crate::core::api::{ApiError, ApiErrorClass, Applied, Found};
+use crate::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound};
 use crate::core::event::Event;
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
 use crate::ports::Boxed;
@@ -147,6 +147,22 @@ impl KubeCluster {
             "apiVersion": "v1", "kind": "DeleteOptions",
             "propagationPolicy": policy, "preconditions": {"uid": uid.0},
         });
+        self.send_delete(object, place, &options).await
+    }
+
+    async fn delete_one_pod(&self, pod: &ObjectRef, uid: &Uid, force: bool) -> Result<(), ApiError> {
+        self.may_write().await?;
+        let place = self.place(pod).await?;
+        let mut options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid.0},
+        });
+        if force {
+            options["gracePeriodSeconds"] = json!(0);
+        }
+        self.send_delete(pod, place, &options).await
+    }
+
+    async fn send_delete(&self, object: &ObjectRef, place: String, options: &Value) -> Result<(), ApiError> {
         let bytes = options.to_string().into_bytes();
         let ask = Ask::with_body(Method::DELETE, place, "application/json", bytes);
         let reply = self.shared.pace.run(self.shared.connection.send(&ask)).await;
@@ -261,6 +277,19 @@ impl Cluster for KubeCluster {
         object: &'a ObjectRef,
     ) -> Boxed<'a, Result<Health, ApiError>> {
         Box::pin(crate::observe::reading::read_health(self, object))
+    }
+
+    fn pods<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<Vec<PodFound>, ApiError>> {
+        Box::pin(crate::observe::reading::read_roster(self, object))
+    }
+
+    fn delete_pod<'a>(
+        &'a self,
+        pod: &'a ObjectRef,
+        uid: &'a Uid,
+        force: bool,
+    ) -> Boxed<'a, Result<(), ApiError>> {
+        Box::pin(self.delete_one_pod(pod, uid, force))
     }
 
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>> {

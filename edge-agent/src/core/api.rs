@@ -40,6 +40,20 @@ pub enum ApiCall {
         /// Only this very object.
         uid: Uid,
     },
+    /// Lists the pods of a StatefulSet or DaemonSet of ours.
+    Pods {
+        /// The workload.
+        object: ObjectRef,
+    },
+    /// Deletes one pod of a workload of ours, which its controller leaves as it is.
+    DeletePod {
+        /// Its name.
+        pod: ObjectRef,
+        /// Only this very pod.
+        uid: Uid,
+        /// Without asking its node, which is gone.
+        force: bool,
+    },
 }
 
 /// The answer to an [`ApiCall`].
@@ -49,8 +63,27 @@ pub enum ApiReply {
     Listed(Vec<Found>),
     /// To `Apply`.
     Applied(Applied),
-    /// To `Delete`: gone or going; also where it was gone already.
+    /// To `Delete` and `DeletePod`: gone or going; also where it was gone already.
     Deleted,
+    /// To `Pods`.
+    Pods(Vec<PodFound>),
+}
+
+/// One pod of a workload, with what its controller wants of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFound {
+    /// Its name; its namespace is the workload's.
+    pub name: String,
+    /// Its identity.
+    pub uid: Uid,
+    /// The node that it is on or made for; `None` before it has one.
+    pub node: Option<String>,
+    /// Its Ready condition is true.
+    pub ready: bool,
+    /// Its controller wants another revision in its place.
+    pub outdated: bool,
+    /// It has a deletion timestamp.
+    pub terminating: bool,
 }
 
 /// One object that a listing found.

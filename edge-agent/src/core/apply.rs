@@ -40,8 +40,7 @@ enum Need {
 fn need(row: &ObjectRow, found: Option<&Found>) -> Need {
     let Some(wanted) = row.wanted else { return Need::Nothing };
     let Some(found) = found else {
-        let ran = row.applied.as_ref().is_some_and(|applied| applied.sha256 == wanted.sha256);
-        return if row.traits.once && ran { Need::Nothing } else { Need::Send };
+        return if row.has_run() { Need::Nothing } else { Need::Send };
     };
     let known = row.applied.as_ref().filter(|applied| applied.uid == found.uid);
     if let Some(owner) = &found.other_owner {
@@ -326,12 +325,15 @@ impl Core {
             }
             (Deed::Apply { object, generation, sha256 }, Ok(ApiReply::Applied(applied))) => {
                 live.pauses.remove(&object);
+                live.stopped = None;
                 live.sent += 1;
                 self.record_applied(t, &app, &object, &applied, (generation, sha256));
             }
             (Deed::Apply { object, .. }, Err(error)) if present => {
                 self.on_apply_error(t, &app, object, error)
             }
+            (Deed::Pods(object), Ok(ApiReply::Pods(pods))) if present => self.on_pods(t, &app, object, &pods),
+            (Deed::DeletePod(object), reply) => self.on_pod_deleted(&app, &object, reply),
             (Deed::Delete(object), Ok(_)) => self.record_deleted(t, &app, object),
             (Deed::Delete(object), Err(error)) => match error.class {
                 ApiErrorClass::NotFound | ApiErrorClass::Conflict | ApiErrorClass::KindUnknown => {
@@ -361,6 +363,7 @@ impl Core {
         let live = self.live.app(app);
         live.found.insert(object.clone(), found);
         live.repaired.insert(object.clone());
+        live.touched.insert(object.clone());
         let Some(row) = self.rows.objects.get(app).and_then(|rows| rows.get(object)) else { return };
         let mut row = row.clone();
         let (uid, fields_hash) = (applied.uid.clone(), applied.fields_hash);
@@ -399,6 +402,7 @@ impl Core {
         live.pauses.insert(object.clone(), (tries + 1, t.now.mono_ms + pause_ms));
         let stopped = matches!(error.class, ApiErrorClass::Throttled { .. } | ApiErrorClass::Unavailable);
         live.refused = (!stopped).then(|| (object.clone(), error.clone()));
+        live.stopped = stopped.then(|| (object.clone(), error.clone()));
         if let Some(todo) = &mut live.todo {
             todo.entry(wave).or_default().insert(0, object.clone());
         }
@@ -416,8 +420,10 @@ impl Core {
     }
 
     pub(super) fn on_api_state(&mut self, t: &mut Turn, up: bool, cluster: Option<Uid>) {
-        self.live.status_dirty |= self.live.api_up != up;
-        self.live.api_up = up;
+        if self.live.api_up != up {
+            self.live.api_up = up;
+            self.look_again();
+        }
         let Some(cluster) = cluster else { return };
         let before = self.meta.cluster.clone();
         if before.as_ref() == Some(&cluster) {

@@ -141,6 +141,11 @@ impl Core {
     fn take_accepted(&mut self, t: &mut Turn, accepted: &AcceptedAssignment) {
         let verified = accepted.assignment();
         let assignment = verified.document();
+        // One that carries acknowledgements or offers only is worth no receipt, which would want one itself.
+        let before = self.read_slot(Slot::Current);
+        let changed = before.is_none_or(|before| {
+            (&before.desired, &before.retire) != (&assignment.desired, &assignment.retire)
+        });
         let row = AssignmentRow {
             slot: Slot::Current,
             sha256: verified.digest(),
@@ -155,11 +160,13 @@ impl Core {
         self.write(t, Write::PutCounter(CounterRow { key: CounterKey::Assignment, epoch, seq }));
         self.raise_time(t, assignment.issued_at);
         self.change_meta(t, |meta| meta.hub_incarnation = Some(assignment.hub_incarnation.clone()));
-        self.receipt(t, Told::site(Outcome::Accepted));
+        if changed {
+            self.receipt(t, Told::site(Outcome::Accepted));
+        }
         for entry in accepted.entries() {
             match &entry.verdict {
                 Ok(release) => self.set_target(t, &entry.desired, release),
-                Err(refusal) => self.refuse_entry(t, &entry.desired, refusal),
+                Err(refusal) => self.refuse_entry(t, &entry.desired, refusal, changed),
             }
         }
         for app in &assignment.retire {
@@ -255,7 +262,7 @@ impl Core {
         }
     }
 
-    fn refuse_entry(&mut self, t: &mut Turn, desired: &DesiredApp, refusal: &EntryRefusal) {
+    fn refuse_entry(&mut self, t: &mut Turn, desired: &DesiredApp, refusal: &EntryRefusal, changed: bool) {
         let app = &desired.app;
         if !self.rows.apps.contains_key(app) {
             self.write(t, Write::PutApp(AppRow::new(app.clone())));
@@ -265,8 +272,11 @@ impl Core {
             reason: refusal.code.id().to_owned(),
             message: refusal.detail.clone(),
         };
-        let told = Told::of(app, None, Outcome::Refused);
-        self.receipt(t, Told { code: Some(refusal.code), evidence: vec![evidence], ..told });
+        let known = self.rows.apps.get(app).is_some_and(|row| row.code == Some(refusal.code));
+        if changed || !known {
+            let told = Told::of(app, None, Outcome::Refused);
+            self.receipt(t, Told { code: Some(refusal.code), evidence: vec![evidence], ..told });
+        }
         self.change_app(t, app, |row| {
             if row.step == AppStep::Rest {
                 row.state = AppState::Refused;
@@ -303,6 +313,7 @@ impl AppRow {
             retire_ms: 0,
             settle_ms: 0,
             soak_ms: 0,
+            watch_left_ms: 0,
             starts: 0,
             attempts: 0,
             code: None,

@@ -92,6 +92,8 @@ impl Core {
             deadlines.extend(live.retry_at);
             deadlines.extend(live.pauses.values().map(|(_, at)| *at).filter(|at| *at > now_ms));
             deadlines.extend(self.settle_deadline(app));
+            deadlines.extend(self.watch_deadline(app));
+            deadlines.extend(self.heal_deadline(app));
             deadlines.extend(self.retire_deadline(app));
             if !live.gates.is_empty() && live.todo.is_some() {
                 deadlines.push(now_ms + super::apply::GATE_POLL_MS);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use airlift_bundles::document::receipt::{Counts, Evidence, Outcome};
-use airlift_bundles::document::status::AppState;
+use airlift_bundles::document::status::{AppState, NodeStatus};
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use airlift_bundles::limits::Limits;
 
@@ -70,7 +70,7 @@ impl Core {
         live.drifted.clear();
         live.surveyed.clear();
         live.found.clear();
-        live.refused = None;
+        (live.refused, live.stopped) = (None, None);
     }
 
     fn upkeep_images(&mut self, t: &mut Turn, app: &AppName, current: Option<GenerationId>) {
@@ -93,6 +93,28 @@ impl Core {
             if let Some(app) = app {
                 self.live.apps.entry(app).or_default().import_due = true;
             }
+        }
+    }
+
+    /// Takes the nodes as they are; where one came or went, what runs on them is looked at again.
+    pub(super) fn on_nodes(&mut self, t: &mut Turn, nodes: Vec<NodeStatus>) {
+        let ready = |nodes: &[NodeStatus]| -> BTreeSet<String> {
+            nodes.iter().filter(|node| node.ready).map(|node| node.name.clone()).collect()
+        };
+        let changed = ready(&self.live.nodes) != ready(&nodes);
+        self.live.nodes = nodes;
+        self.live.count_absences(t.now.mono_ms);
+        if changed {
+            self.look_again();
+        }
+    }
+
+    /// What was read of objects may be true no more.
+    pub(super) fn look_again(&mut self) {
+        self.live.status_dirty = true;
+        for live in self.live.apps.values_mut() {
+            let read: Vec<ObjectRef> = live.health.keys().cloned().collect();
+            live.touched.extend(read);
         }
     }
 

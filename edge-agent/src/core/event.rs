@@ -152,8 +152,8 @@ pub enum Event {
     Health {
         /// The reading.
         op: OpId,
-        /// What was read.
-        health: Health,
+        /// What was read, or why nothing could be: then nobody can say how the object is.
+        reading: Result<Health, ApiError>,
     },
     /// The cluster's nodes, whenever they change.
     Nodes(Vec<NodeStatus>),

@@ -46,6 +46,8 @@ pub(super) struct Live {
 
     pub api_up: bool,
     pub nodes: Vec<NodeStatus>,
+    /// Since when each node that is not Ready was seen to be so.
+    pub away: BTreeMap<String, u64>,
     pub disk_free_bytes: Option<u64>,
     pub watched: BTreeSet<Arc<Gvk>>,
     pub kept: Option<BTreeSet<GenerationId>>,
@@ -89,9 +91,17 @@ pub(super) enum Deed {
     Prepare,
     Import,
     List(Arc<Gvk>),
-    Apply { object: ObjectRef, generation: GenerationId, sha256: Sha256Digest },
+    Apply {
+        object: ObjectRef,
+        generation: GenerationId,
+        sha256: Sha256Digest,
+    },
     Delete(ObjectRef),
     Health(ObjectRef),
+    /// Of which workload.
+    Pods(ObjectRef),
+    /// Of which workload.
+    DeletePod(ObjectRef),
 }
 
 impl Deed {
@@ -135,10 +145,20 @@ pub(super) struct LiveApp {
     pub soaking: bool,
     /// The moment at which the soak was over; what was read before is read once more.
     pub final_at: Option<u64>,
+    /// Objects whose last reading failed, with when they are to be read again.
+    pub unread: BTreeMap<ObjectRef, (super::api::ApiError, u64)>,
+    /// Time that counts on the settle clock once a reading confirms that the cluster could be seen in it.
+    pub unconfirmed_ms: u64,
     /// Settle clock when an object was first seen stuck.
     pub stuck_ms: BTreeMap<ObjectRef, u64>,
     /// Objects with a health of their own, once they were looked up.
     pub observed: Option<Vec<ObjectRef>>,
+    /// Those of them that run once and have: they may be gone.
+    pub ran: BTreeSet<ObjectRef>,
+    /// What is known of workloads' pods.
+    pub wards: BTreeMap<ObjectRef, super::heal::Ward>,
+    /// How the app has been at rest.
+    pub trouble: super::watch::Trouble,
     /// Objects that changed since they were read.
     pub touched: BTreeSet<ObjectRef>,
     /// At rest: images are to be checked or restored.
@@ -147,6 +167,8 @@ pub(super) struct LiveApp {
     pub prune_due: bool,
     /// Objects that later waves wait for.
     pub gates: Vec<(u32, ObjectRef)>,
+    /// The last refusal for which the API server alone is to blame, while it lasts.
+    pub stopped: Option<(ObjectRef, super::api::ApiError)>,
     /// The last refusal that may pass by itself, while it lasts.
     pub refused: Option<(ObjectRef, super::api::ApiError)>,
     /// What is to be sent, by wave; made when everything was listed, emptied while it is sent.
@@ -222,6 +244,24 @@ impl Live {
     /// Whether such an operation of the app is under way.
     pub(super) fn doing(&self, app: &AppName, is: impl Fn(&Deed) -> bool) -> bool {
         self.ops_of(app).any(|(_, op)| is(&op.deed))
+    }
+
+    /// Whether an object's health is being read.
+    pub(super) fn is_reading(&self, app: &AppName, object: &ObjectRef) -> bool {
+        self.doing(app, |deed| matches!(deed, Deed::Health(asked) if asked == object))
+    }
+
+    /// Why no node can run pods; `None` where one can.
+    pub(super) fn node_trouble(&self) -> Option<String> {
+        if self.node_ready() {
+            return None;
+        }
+        let ready: Vec<&NodeStatus> = self.nodes.iter().filter(|node| node.ready).collect();
+        Some(match ready.iter().find(|node| node.disk_pressure) {
+            _ if ready.is_empty() => "none is Ready".to_owned(),
+            Some(node) => format!("{} reports disk pressure", node.name),
+            None => "none that is Ready takes pods".to_owned(),
+        })
     }
 
     /// Whether a node can run pods, so that waiting for health means something.

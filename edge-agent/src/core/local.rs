@@ -96,13 +96,18 @@ impl Core {
         let Some(current) = row.current.filter(|_| row.step == AppStep::Rest) else {
             return Err((Code::Conflict, format!("app {app} is being worked on or has nothing healthy")));
         };
-        let Some(previous) = row.previous.filter(|previous| self.may_return(*previous)) else {
+        if row.previous.is_none_or(|previous| !self.may_return(previous)) {
             return Err((Code::NotFound, format!("app {app} has no earlier healthy version to go back to")));
-        };
+        }
         let from = self.generation(Some(current));
         if from.as_ref().is_some_and(|from| !self.may_leave(from)) {
             return Err((Code::Irreversible, format!("app {app}: the release forbids going back from it")));
         }
+        let Some(previous) = self.way_back(app) else {
+            let reason =
+                format!("app {app}: another app requires this version and cannot go back or is held");
+            return Err((Code::Conflict, reason));
+        };
         let version =
             |id| self.generation(Some(id)).map_or_else(String::new, |known| known.version.to_string());
         let done = format!("app {app} goes back from {} to {}", version(current), version(previous));
@@ -134,9 +139,10 @@ impl Core {
             let counted = rows.map_or(0, |rows| rows.values().filter(|row| wanted(row)).count());
             u32::try_from(counted).unwrap_or(u32::MAX)
         };
+        let shown = self.shown(row);
         AppReport {
             app: row.app.clone(),
-            state: row.shown(),
+            state: shown.state,
             step: row.step,
             version: version(row.working.or(row.current)),
             generation: row.working.or(row.current),
@@ -148,9 +154,9 @@ impl Core {
                 count(&|row| row.wanted.is_some()),
                 count(&|row| row.wanted.is_some() && row.applied.is_some()),
             ),
-            code: row.code,
-            reason: row.reason.clone(),
-            evidence: row.evidence.clone(),
+            code: shown.code,
+            reason: shown.reason,
+            evidence: shown.evidence,
         }
     }
 }

@@ -174,6 +174,8 @@ pub struct AppPolicy {
     pub soak_ms: u64,
     /// How long the settle clock may run before the generation has failed.
     pub timeout_ms: u64,
+    /// Trouble within this uptime after success rolls back, once; 0 where the app does not ask for it.
+    pub watch_ms: u64,
     /// The most objects that a prune may delete; `None` is the root policy's number.
     pub deletion_budget: Option<u32>,
 }
@@ -189,6 +191,14 @@ pub struct Health {
     pub reason: String,
     /// Waiting reasons, terminations, warnings, log lines, at most 8 KiB; empty when fine.
     pub evidence: Vec<Evidence>,
+}
+
+impl Health {
+    /// The object is not there.
+    #[must_use]
+    pub fn missing() -> Self {
+        Self { verdict: Verdict::Missing, restarts: 0, reason: "not there".to_owned(), evidence: Vec::new() }
+    }
 }
 
 /// The verdict on one object.

@@ -254,14 +254,15 @@ impl Core {
         let row = self.rows.apps.get(app)?;
         let marked = |id: Option<GenerationId>| self.generation(id).map(|generation| mark(&generation));
         let fetched = self.live.apps.get(app).and_then(|live| live.fetched);
+        let shown = self.shown(row);
         Some(AppStatus {
-            state: row.shown(),
+            state: shown.state,
             since: row.since.unwrap_or_else(|| self.time(t.now)),
             running: marked(row.current),
             target: marked(row.target),
             generation: row.working.or(row.current),
-            reason: row.code,
-            evidence: Evidence::bounded(row.evidence.clone(), &Limits::DEFAULT),
+            reason: shown.code,
+            evidence: shown.evidence,
             progress: fetched.map(|(have, want)| Progress { have, want }),
         })
     }

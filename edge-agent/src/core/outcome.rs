@@ -8,10 +8,11 @@ use airlift_bundles::ids::AppName;
 use airlift_bundles::limits::Limits;
 
 use super::event::Failure;
+use super::heal::POD_DELETED;
 use super::object::GenerationId;
 use super::outbox::Told;
 use super::state::{GenerationVerdict, Purpose, Step as AppStep};
-use super::write::{CounterKey, CounterRow};
+use super::write::{AppRow, CounterKey, CounterRow};
 use super::{Core, Turn, Write};
 
 impl Core {
@@ -21,7 +22,11 @@ impl Core {
         let Some(row) = self.rows.apps.get(app).cloned() else { return };
         let Some(working) = row.working else { return };
         let counts = self.counts(app);
+        let watch_ms = self.policy(app).watch_ms;
+        let noticed = self.noticed(&row);
+        let readings = std::mem::take(&mut self.live.app(app).health);
         self.abandon(t, app);
+        self.live.app(app).health = readings;
         match row.purpose {
             Purpose::Install => {
                 let retry = row.retry;
@@ -34,9 +39,11 @@ impl Core {
                         row.previous = row.current;
                     }
                     row.current = Some(working);
+                    row.watch_left_ms = watch_ms;
                     row.clear_note();
                 });
-                self.receipt(t, Told { counts, ..Told::of(app, Some(working), Outcome::Healthy) });
+                let told = Told::of(app, Some(working), Outcome::Healthy);
+                self.receipt(t, Told { counts, evidence: noticed, ..told });
             }
             Purpose::RollBack => {
                 let told = Told::of(app, row.failed, Outcome::RolledBack);
@@ -49,7 +56,8 @@ impl Core {
                 });
             }
             Purpose::Repair => {
-                self.receipt(t, Told { counts, ..Told::of(app, Some(working), Outcome::Repaired) });
+                let told = Told::of(app, Some(working), Outcome::Repaired);
+                self.receipt(t, Told { counts, evidence: noticed, ..told });
                 self.upkeep_succeeded(t, app);
             }
         }
@@ -57,8 +65,21 @@ impl Core {
         self.live.app(app).prune_due = true;
     }
 
+    /// What a receipt of success tells: pods that had to be deleted, and nodes that are still to come.
+    fn noticed(&self, row: &AppRow) -> Vec<Evidence> {
+        let deleted = row.evidence.iter().filter(|seen| seen.reason == POD_DELETED).cloned();
+        let readings = self.live.apps.get(&row.app).into_iter().flat_map(|live| live.health.iter());
+        let noted = readings.filter(|(_, reading)| !reading.health.reason.is_empty());
+        let noted = noted.map(|(object, reading)| Evidence {
+            object: object.to_string(),
+            reason: "Noted".to_owned(),
+            message: reading.health.reason.clone(),
+        });
+        Evidence::bounded(deleted.chain(noted).collect(), &Limits::DEFAULT)
+    }
+
     /// Ends the work on a generation.
-    fn rest(&mut self, t: &mut Turn, app: &AppName, state: AppState) {
+    pub(super) fn rest(&mut self, t: &mut Turn, app: &AppName, state: AppState) {
         self.change_app(t, app, |row| {
             row.step = AppStep::Rest;
             row.state = state;
@@ -126,6 +147,10 @@ impl Core {
         self.abandon(t, app);
         self.note(t, app, &failure);
         let may_leave = self.generation(Some(working)).is_some_and(|generation| self.may_leave(&generation));
+        if !may_leave {
+            // What stood before can never be gone back to, by no later version either.
+            self.change_app(t, app, |row| (row.current, row.previous) = (None, None));
+        }
         let may_return = row.current.is_some_and(|current| self.may_return(current));
         if row.current.is_some() && row.current != Some(working) && may_leave && may_return {
             self.roll_back(t, app, working);
@@ -137,7 +162,10 @@ impl Core {
             (AppState::Degraded, Outcome::Degraded)
         };
         let told = Told::of(app, Some(working), outcome);
-        let evidence = failure.receipt_evidence(app);
+        let mut evidence = self.rows.apps.get(app).map_or_else(Vec::new, |row| row.evidence.clone());
+        if evidence.is_empty() {
+            evidence = failure.receipt_evidence(app);
+        }
         self.receipt(t, Told { code: Some(failure.code), evidence, counts, ..told });
         self.rest(t, app, state);
     }
@@ -156,6 +184,17 @@ impl Core {
         self.begin(t, app, current, Purpose::RollBack);
     }
 
+    /// Leaves a generation that stood here for the healthy one before it, once: that one has no `watch` time.
+    pub(super) fn go_back(&mut self, t: &mut Turn, app: &AppName, left: GenerationId, to: GenerationId) {
+        self.change_app(t, app, |row| {
+            (row.failed, row.current, row.watch_left_ms) = (Some(left), Some(to), 0);
+            if row.previous == Some(to) {
+                row.previous = None;
+            }
+        });
+        self.begin(t, app, to, Purpose::RollBack);
+    }
+
     /// Goes back to an older generation by a person's word.
     pub(super) fn roll_back_by_hand(
         &mut self,
@@ -166,16 +205,15 @@ impl Core {
     ) {
         self.change_generation(t, left, |generation| generation.verdict = GenerationVerdict::LeftByHand);
         self.change_app(t, app, |row| {
-            row.failed = Some(left);
             row.code = Some(Code::Held);
             row.reason = "a person at the site went back from it".to_owned();
             row.evidence.clear();
         });
-        self.begin(t, app, to, Purpose::RollBack);
+        self.go_back(t, app, left, to);
     }
 
     /// Also the generation before is unhealthy: stay, and say so. No ping-pong.
-    fn degrade(&mut self, t: &mut Turn, app: &AppName, failure: Failure) {
+    pub(super) fn degrade(&mut self, t: &mut Turn, app: &AppName, failure: Failure) {
         let Some(row) = self.rows.apps.get(app).cloned() else { return };
         let code = if row.purpose == Purpose::RollBack { Code::RollbackUnhealthy } else { failure.code };
         let mut evidence = row.evidence.clone();
@@ -191,18 +229,22 @@ impl Core {
         self.rest(t, app, AppState::Degraded);
     }
 
-    fn note(&mut self, t: &mut Turn, app: &AppName, failure: &Failure) {
+    pub(super) fn note(&mut self, t: &mut Turn, app: &AppName, failure: &Failure) {
         self.change_app(t, app, |row| {
             row.code = Some(failure.code);
             row.reason.clone_from(&failure.reason);
-            row.evidence = Evidence::bounded(failure.evidence.clone(), &Limits::DEFAULT);
+            // Pods that had to be deleted are told, whatever comes of it.
+            row.evidence.retain(|seen| seen.reason == POD_DELETED);
+            row.evidence.extend(failure.evidence.iter().cloned());
+            row.evidence = Evidence::bounded(std::mem::take(&mut row.evidence), &Limits::DEFAULT);
         });
     }
 
     /// What upkeep had to tell is over. Why a newer version was left stays shown, and so does a refused prune.
     pub(super) fn upkeep_succeeded(&mut self, t: &mut Turn, app: &AppName) {
         self.change_app(t, app, |row| {
-            if row.target == row.current && row.code != Some(Code::DeletionBudget) {
+            let told = row.code == Some(Code::DeletionBudget) || row.state == AppState::Degraded;
+            if row.target == row.current && !told {
                 row.clear_note();
             }
             row.attempts = 0;

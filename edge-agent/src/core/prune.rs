@@ -86,7 +86,7 @@ impl Core {
         if pruned > 0 {
             let current = self.rows.apps.get(app).and_then(|row| row.current);
             let counts = Counts { pruned, ..Counts::default() };
-            self.receipt(t, Told { counts, ..Told::of(app, current, Outcome::Healthy) });
+            self.receipt(t, Told { counts, ..Told::of(app, current, Outcome::Pruned) });
         }
     }
 

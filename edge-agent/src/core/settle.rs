@@ -1,100 +1,55 @@
-//! Settling: wait until every object is healthy, then soak; and the stored clocks, which count only time in which
-//! waiting means something.
+//! Settling: wait until every object is healthy, then soak.
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::ids::AppName;
 use airlift_bundles::limits::Limits;
 
+use super::api::{ApiError, ApiErrorClass};
 use super::event::{Failure, OpId};
-use super::live::{Deed, Op, Reading};
-use super::object::{AppPolicy, Health, ObjectRef, Verdict};
+use super::live::{Deed, LiveApp, Op, Reading};
+use super::object::{Health, ObjectRef, Verdict};
 use super::state::Step as AppStep;
 use super::{Core, Effect, Turn};
 
 /// Objects that are not healthy are read again after this, also when no watch told of a change.
 const POLL_MS: u64 = 2_000;
+/// The longest advice of a throttling server that is followed between two readings.
+const ADVICE_MS_MAX: u64 = 30_000;
 /// Readings of one app in flight.
 const READINGS_MAX: usize = 8;
 /// A stuck object (an image that cannot be had) fails after this much of the settle clock.
 const STUCK_MS: u64 = 60_000;
-/// Stored clocks are written at least this often while they run.
-const FLUSH_MS: u64 = 10_000;
-/// No step counts more than this: a suspended machine's pods did not get better either.
-const CLOCK_STEP_MS_MAX: u64 = 30_000;
 /// A generation that so many process starts found settling, with no progress between them, has failed.
 const STARTS_MAX: u32 = 3;
 
+impl LiveApp {
+    /// The readings of objects that are not as desired; those that speak for themselves come first.
+    pub(super) fn unwell(&self) -> impl Iterator<Item = (&ObjectRef, &Reading)> {
+        let unwell = |known: bool| {
+            self.health.iter().filter(move |(object, reading)| {
+                let verdict = reading.health.verdict;
+                let done = verdict == Verdict::Missing && self.ran.contains(*object);
+                verdict != Verdict::Current && !done && (verdict != Verdict::Unknown) == known
+            })
+        };
+        unwell(true).chain(unwell(false))
+    }
+
+    /// Of some objects nobody can say how they are, and all others are well.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.unwell().next().is_some_and(|(_, reading)| reading.health.verdict == Verdict::Unknown)
+    }
+
+    /// Every object with a health of its own was read, and is as desired.
+    pub(super) fn is_well(&self) -> bool {
+        let read = |object: &ObjectRef| self.health.contains_key(object);
+        self.observed.as_ref().is_some_and(|observed| observed.iter().all(read))
+            && self.unwell().next().is_none()
+    }
+}
+
 impl Core {
-    /// The settings of the generation that is worked on.
-    pub(super) fn policy(&self, app: &AppName) -> AppPolicy {
-        let working = self.rows.apps.get(app).and_then(|row| row.working.or(row.planned));
-        let prepared = working.and_then(|id| self.rows.generations.get(&id)).and_then(|row| row.prepared);
-        let default = AppPolicy { soak_ms: 120_000, timeout_ms: 600_000, deletion_budget: None };
-        prepared.map_or(default, |prepared| prepared.policy)
-    }
-
-    /// The settle clock: what is stored and what has passed since.
-    pub(super) fn settle_ms(&self, app: &AppName) -> u64 {
-        let stored = self.rows.apps.get(app).map_or(0, |row| row.settle_ms);
-        let live = self.live.apps.get(app);
-        stored + live.filter(|live| !live.soaking).map_or(0, |live| live.unflushed_ms)
-    }
-
-    fn soak_ms(&self, app: &AppName) -> u64 {
-        let stored = self.rows.apps.get(app).map_or(0, |row| row.soak_ms);
-        let live = self.live.apps.get(app);
-        stored + live.filter(|live| live.soaking).map_or(0, |live| live.unflushed_ms)
-    }
-
-    /// Counts the time since the last step on every clock that runs, as things were in that time.
-    pub(super) fn run_clocks(&mut self, t: &mut Turn) {
-        let passed = t.now.mono_ms.saturating_sub(self.live.clocks_ms).min(CLOCK_STEP_MS_MAX);
-        self.live.clocks_ms = t.now.mono_ms;
-        if passed == 0 {
-            return;
-        }
-        for app in self.app_names() {
-            let Some(row) = self.rows.apps.get(&app) else { continue };
-            let runs = match row.step {
-                AppStep::Settle => self.settle_clock_runs(),
-                AppStep::Apply => self.settle_clock_runs() && self.live.app(&app).refused.is_some(),
-                AppStep::RetireWait => !row.held,
-                _ => false,
-            };
-            if runs {
-                self.live.app(&app).unflushed_ms += passed;
-                if self.live.app(&app).flush_at <= t.now.mono_ms {
-                    self.flush_clock(t, &app);
-                }
-            }
-        }
-    }
-
-    /// The agent is up, the API answers, a node can run pods, and no import takes the disk away.
-    fn settle_clock_runs(&self) -> bool {
-        self.live.api_up
-            && self.live.node_ready()
-            && !self.live.ops.values().any(|op| op.deed == Deed::Import)
-    }
-
-    /// Writes a clock down. That counts as progress: the next start of the process goes on from there.
-    pub(super) fn flush_clock(&mut self, t: &mut Turn, app: &AppName) {
-        let policy = self.policy(app);
-        let brisk_ms = policy.soak_ms.min(policy.timeout_ms) / 4;
-        let live = self.live.app(app);
-        let (passed, soaking) = (std::mem::take(&mut live.unflushed_ms), live.soaking);
-        live.flush_at = t.now.mono_ms + FLUSH_MS.min(brisk_ms.max(250));
-        if passed == 0 {
-            return;
-        }
-        self.change_app(t, app, |row| match (row.step, soaking) {
-            (AppStep::RetireWait, _) => row.retire_ms += passed,
-            (_, true) => (row.soak_ms, row.starts) = (row.soak_ms + passed, 0),
-            (_, false) => (row.settle_ms, row.starts) = (row.settle_ms + passed, 0),
-        });
-    }
-
     /// A process start found the app settling.
     pub(super) fn count_settle_start(&mut self, t: &mut Turn, app: &AppName) {
         let starts = self.rows.apps.get(app).map_or(0, |row| row.starts);
@@ -119,12 +74,12 @@ impl Core {
                 Ok(false) => {}
             }
         }
-        self.read_observed(t, app);
+        self.read_observed(t, app, POLL_MS);
         if let Some(failure) = self.settle_failure(app) {
             self.fail(t, app, failure);
             return;
         }
-        let healthy = self.all_healthy(app);
+        let healthy = self.live.app(app).is_well();
         if healthy != self.live.app(app).soaking {
             self.flush_clock(t, app);
             self.live.app(app).soaking = healthy;
@@ -133,9 +88,13 @@ impl Core {
                 self.break_soak(t, app);
             }
         }
-        if healthy && self.soak_ms(app) >= self.policy(app).soak_ms && self.live.node_ready() {
+        if !healthy {
+            self.heal(t, app);
+            return;
+        }
+        if self.soak_ms(app) >= self.policy(app).soak_ms && self.live.node_ready() {
             let final_at = *self.live.app(app).final_at.get_or_insert(t.now.mono_ms);
-            self.read_observed(t, app);
+            self.read_observed(t, app, POLL_MS);
             let fresh = final_at.saturating_sub(POLL_MS);
             let live = self.live.app(app);
             let read =
@@ -154,26 +113,20 @@ impl Core {
         });
     }
 
-    fn all_healthy(&mut self, app: &AppName) -> bool {
-        let live = self.live.app(app);
-        let current = |object: &ObjectRef| {
-            live.health.get(object).is_some_and(|reading| reading.health.verdict == Verdict::Current)
-        };
-        live.observed.as_ref().is_some_and(|observed| observed.iter().all(current))
-    }
-
     /// Asks for the health of whatever is unknown, unwell or changed.
-    fn read_observed(&mut self, t: &mut Turn, app: &AppName) {
+    pub(super) fn read_observed(&mut self, t: &mut Turn, app: &AppName, poll_ms: u64) {
         if !self.live.api_up {
             return;
         }
         if self.live.app(app).observed.is_none() {
             let rows = self.rows.objects.get(app).into_iter().flat_map(|rows| rows.values());
-            let observed = rows
-                .filter(|row| row.traits.observed && row.wanted.is_some())
-                .map(|row| row.object.clone())
-                .collect();
-            self.live.app(app).observed = Some(observed);
+            let planned: Vec<_> = rows.filter(|row| row.traits.observed && row.wanted.is_some()).collect();
+            let live = self.live.app(app);
+            let observed = planned.iter().map(|row| row.object.clone()).collect();
+            // What was sent in this very piece of work must be seen to end.
+            let ran = planned.iter().filter(|row| row.has_run() && !live.repaired.contains(&row.object));
+            let ran = ran.map(|row| row.object.clone()).collect();
+            (live.observed, live.ran) = (Some(observed), ran);
         }
         let now_ms = t.now.mono_ms;
         let live = self.live.app(app);
@@ -183,7 +136,7 @@ impl Core {
             Some(reading) if reading.health.verdict == Verdict::Current => {
                 live.final_at.is_some_and(|at| reading.at_ms < at.saturating_sub(POLL_MS))
             }
-            Some(reading) => reading.at_ms + POLL_MS <= now_ms,
+            Some(reading) => reading.at_ms + poll_ms <= now_ms,
         };
         let due: Vec<ObjectRef> = live.observed.iter().flatten().filter(due).cloned().collect();
         for object in due {
@@ -191,7 +144,7 @@ impl Core {
         }
     }
 
-    /// Asks for one object's health, once.
+    /// Asks for one object's health, once, and after a failed reading not at once.
     pub(super) fn read_health(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef) {
         let mut reading = 0;
         for (_, op) in self.live.ops_of(app) {
@@ -201,6 +154,9 @@ impl Core {
                     return;
                 }
             }
+        }
+        if self.live.app(app).unread.get(&object).is_some_and(|(_, at)| *at > t.now.mono_ms) {
+            return;
         }
         let planned = self.rows.apps.get(app).and_then(|row| row.planned);
         if reading < READINGS_MAX
@@ -212,21 +168,47 @@ impl Core {
         }
     }
 
-    pub(super) fn on_health(&mut self, t: &mut Turn, op: OpId, health: Health) {
+    pub(super) fn on_health(&mut self, t: &mut Turn, op: OpId, reading: Result<Health, ApiError>) {
         let Some(Op { app, deed: Deed::Health(object), .. }) = self.end_op(op) else { return };
-        let settled_ms = self.settle_ms(&app);
-        let live = self.live.app(&app);
+        match reading {
+            Ok(health) => self.take_reading(t, &app, object, health),
+            Err(error) => {
+                let pause_ms = match error.class {
+                    ApiErrorClass::Throttled { retry_after_ms } => {
+                        retry_after_ms.clamp(POLL_MS, ADVICE_MS_MAX)
+                    }
+                    _ => POLL_MS,
+                };
+                let live = self.live.app(&app);
+                // The time since the last reading was the surroundings'.
+                live.unconfirmed_ms = 0;
+                live.unread.insert(object, (error, t.now.mono_ms + pause_ms));
+            }
+        }
+        self.live.status_dirty = true;
+    }
+
+    fn take_reading(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef, health: Health) {
+        let live = self.live.app(app);
+        live.unread.remove(&object);
+        if live.unread.is_empty() {
+            live.unflushed_ms += std::mem::take(&mut live.unconfirmed_ms);
+        }
+        let settled_ms = self.settle_ms(app);
+        let live = self.live.app(app);
         if health.verdict == Verdict::Stuck {
             live.stuck_ms.entry(object.clone()).or_insert(settled_ms);
         } else {
             live.stuck_ms.remove(&object);
         }
         let restarts = live.health.get(&object).map_or(health.restarts, |reading| reading.health.restarts);
-        let restarted = health.restarts > restarts && live.soaking;
+        let restarted = health.restarts > restarts;
         live.health.insert(object, Reading { health, at_ms: t.now.mono_ms });
-        if restarted {
-            self.flush_clock(t, &app);
-            self.break_soak(t, &app);
+        if restarted && live.soaking {
+            self.flush_clock(t, app);
+            self.break_soak(t, app);
+        } else if restarted {
+            live.trouble.well_ms = live.trouble.well_ms.map(|_| 0);
         }
     }
 
@@ -241,9 +223,8 @@ impl Core {
         } else if let Some((object, _)) = stuck {
             let why = live.health.get(object).map_or("", |reading| reading.health.reason.as_str());
             format!("{object} is stuck: {why}")
-        } else if settled_ms >= timeout_ms && !live.soaking {
-            let unwell = live.health.iter().find(|(_, reading)| reading.health.verdict != Verdict::Current);
-            let why = unwell.map_or_else(
+        } else if settled_ms >= timeout_ms && !live.soaking && live.unread.is_empty() && !live.is_doubtful() {
+            let why = live.unwell().next().map_or_else(
                 || "the cluster did not tell its health".to_owned(),
                 |(object, reading)| format!("{object}: {}", reading.health.reason),
             );
@@ -255,13 +236,10 @@ impl Core {
     }
 
     /// What was seen of the objects that are not healthy.
-    fn evidence(&self, app: &AppName) -> Vec<Evidence> {
-        let readings = self.live.apps.get(app).into_iter().flat_map(|live| live.health.iter());
+    pub(super) fn evidence(&self, app: &AppName) -> Vec<Evidence> {
+        let unwell = self.live.apps.get(app).into_iter().flat_map(LiveApp::unwell);
         let mut seen = Vec::new();
-        for (object, Reading { health, .. }) in readings {
-            if health.verdict == Verdict::Current {
-                continue;
-            }
+        for (object, Reading { health, .. }) in unwell {
             if health.evidence.is_empty() {
                 let (object, reason) = (object.to_string(), format!("{:?}", health.verdict));
                 seen.push(Evidence { object, reason, message: health.reason.clone() });
@@ -278,15 +256,18 @@ impl Core {
         let now_ms = self.live.clocks_ms;
         let mut deadlines = vec![];
         if row.step == AppStep::Settle {
-            let unwell = live.health.values().filter(|reading| reading.health.verdict != Verdict::Current);
-            deadlines.extend(unwell.map(|reading| reading.at_ms + POLL_MS));
+            let unwell = live.unwell().filter(|(object, _)| !self.live.is_reading(app, object));
+            deadlines.extend(unwell.map(|(_, reading)| reading.at_ms + POLL_MS));
+            deadlines.extend(live.unread.values().map(|(_, at)| *at));
         }
-        if self.settle_clock_runs() && (row.step == AppStep::Settle || live.refused.is_some()) {
+        let stands = live.refused.is_none() && row.step != AppStep::Settle;
+        if !stands && self.settle_clock_runs(app) {
             let policy = self.policy(app);
             let left = if live.soaking {
                 policy.soak_ms.saturating_sub(self.soak_ms(app))
             } else {
-                policy.timeout_ms.saturating_sub(self.settle_ms(app))
+                // Time that no reading has confirmed yet ends nothing: the next reading does.
+                policy.timeout_ms.saturating_sub(self.settle_ms(app)).max(1)
             };
             deadlines.push(now_ms + left);
             deadlines.push(live.flush_at.max(now_ms));

@@ -1,6 +1,9 @@
 //! The core with a scripted world around it: scenarios to read, and the laws by property test.
 
+mod crew;
 mod laws;
+mod recovery;
 mod scenarios;
+mod trouble;
 mod trust;
 mod world;

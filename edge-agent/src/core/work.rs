@@ -54,7 +54,16 @@ impl Core {
         for _ in 0..8 {
             let Some(row) = self.rows.apps.get(app) else { return };
             let step = row.step;
-            if self.draining(app) || self.pausing(t, app) {
+            if self.draining(app) {
+                return;
+            }
+            if step == AppStep::Rest {
+                self.watch(t, app);
+                if self.rows.apps.get(app).is_none_or(|row| row.step != step) {
+                    continue;
+                }
+            }
+            if self.pausing(t, app) {
                 return;
             }
             match step {
@@ -96,9 +105,15 @@ impl Core {
         if let Some(target) = row.target
             && !row.held
             && self.wants_work(row, target)
+            && let Some(generation) = self.generation(Some(target))
         {
-            self.begin(t, app, target, Purpose::Install);
-            return;
+            match self.unmet(&generation) {
+                None => {
+                    self.begin(t, app, target, Purpose::Install);
+                    return;
+                }
+                Some(reason) => self.tell_unmet(t, app, reason),
+            }
         }
         self.upkeep(t, app);
     }
@@ -113,7 +128,7 @@ impl Core {
     /// Begins the work on a generation; whatever was under way is called off.
     pub(super) fn begin(&mut self, t: &mut Turn, app: &AppName, id: GenerationId, purpose: Purpose) {
         self.abandon(t, app);
-        let first = if purpose == Purpose::Install { AppStep::Wait } else { AppStep::Fetch };
+        let first = if purpose == Purpose::Repair { AppStep::Fetch } else { AppStep::Wait };
         self.change_app(t, app, |row| {
             row.working = Some(id);
             row.purpose = purpose;
@@ -160,25 +175,6 @@ impl Core {
         let live = self.live.app(app);
         let kept = (live.work + 1, std::mem::take(&mut live.window));
         *live = LiveApp { work: kept.0, window: kept.1, ..LiveApp::default() };
-    }
-
-    /// The apps that this one requires must be healthy at their numbers first.
-    fn drive_wait(&mut self, t: &mut Turn, app: &AppName) {
-        let Some(generation) = self.working(app) else { return };
-        let unmet = self.release(&generation).and_then(|release| {
-            release.requires.iter().find(|requirement| {
-                let other = self.rows.apps.get(&requirement.app).and_then(|row| self.generation(row.current));
-                other.is_none_or(|other| other.counter.seq < requirement.min_seq)
-            })
-        });
-        let waits_for = unmet.map(|unmet| format!("waits for app {} at seq {}", unmet.app, unmet.min_seq));
-        match waits_for {
-            Some(reason) => self.change_app(t, app, |row| row.reason = reason),
-            None => {
-                self.change_app(t, app, |row| row.reason.clear());
-                self.enter(t, app, AppStep::Fetch);
-            }
-        }
     }
 
     fn drive_fetch(&mut self, t: &mut Turn, app: &AppName) {

@@ -230,6 +230,8 @@ pub struct AppRow {
     pub settle_ms: u64,
     /// The soak clock of `working`, in milliseconds.
     pub soak_ms: u64,
+    /// What is left of the time in which trouble of `current` rolls back, in milliseconds of uptime.
+    pub watch_left_ms: u64,
     /// Process starts that found it settling, with no progress committed between them.
     pub starts: u32,
     /// Failures of the surroundings in this step, for growing pauses.
@@ -282,6 +284,14 @@ pub struct ObjectRow {
     pub wave: u32,
     /// What is special about it.
     pub traits: ObjectTraits,
+}
+
+impl ObjectRow {
+    /// It runs once, and the run that is wanted was begun.
+    pub(super) fn has_run(&self) -> bool {
+        let begun = |applied: &AppliedRow| self.wanted.is_some_and(|wanted| wanted.sha256 == applied.sha256);
+        self.traits.once && self.applied.as_ref().is_some_and(begun)
+    }
 }
 
 /// What was applied.

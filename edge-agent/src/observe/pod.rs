@@ -1,5 +1,7 @@
 //! Pods as far as a verdict and its evidence need them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -37,14 +39,31 @@ pub struct Pod {
 struct Metadata {
     namespace: String,
     name: String,
+    uid: String,
     deletion_timestamp: Option<String>,
+    labels: BTreeMap<String, String>,
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Owner {
+    uid: String,
+    controller: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
     node_name: Option<String>,
+    affinity: Value,
 }
+
+/// Where a DaemonSet's pod says which node it is made for, before a scheduler binds it there.
+const MADE_FOR: &str =
+    "/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0";
+/// The label by which controllers mark a pod with the revision that it was made from.
+const REVISION: &str = "controller-revision-hash";
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -130,10 +149,29 @@ impl Pod {
         &self.metadata.namespace
     }
 
-    /// Where it was scheduled to.
+    /// Its identity.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.metadata.uid
+    }
+
+    /// Whether the object of this UID is the controller that made it.
+    #[must_use]
+    pub fn is_of(&self, controller: &str) -> bool {
+        self.metadata.owner_references.iter().any(|owner| owner.controller && owner.uid == controller)
+    }
+
+    /// The revision that it was made from; empty where its controller keeps none.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        self.metadata.labels.get(REVISION).map_or("", String::as_str)
+    }
+
+    /// Where it was scheduled to, or the one node that it was made for.
     #[must_use]
     pub fn node(&self) -> Option<&str> {
-        self.spec.node_name.as_deref()
+        let made_for = || self.spec.affinity.pointer(MADE_FOR)?.as_str();
+        self.spec.node_name.as_deref().or_else(made_for)
     }
 
     /// It is being deleted.

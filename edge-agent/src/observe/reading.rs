@@ -10,15 +10,18 @@ use super::Surroundings;
 use super::evidence::{LogTail, Warning, compose};
 use super::judge::{judge, text};
 use super::pod::Pod;
+use super::roster::{is_seen, newest_revision, roster};
 use crate::apply::path::{of_kind, of_object, with_query};
 use crate::apply::refusal::unusable;
 use crate::apply::{Ask, KubeCluster};
-use crate::core::api::{ApiError, ApiErrorClass};
+use crate::core::api::{ApiError, ApiErrorClass, PodFound};
 use crate::core::object::{Gvk, Health, ObjectRef, Verdict};
 use crate::ports::cluster::Resolved;
 
 /// Pods of one workload that are looked at; a site's workloads have a few.
 const PODS_MAX: &str = "100";
+/// Revisions of one workload that are looked at; controllers keep ten.
+const REVISIONS_MAX: &str = "100";
 /// Warnings that are read, of a namespace; the last hour's on a busy site.
 const EVENTS_MAX: &str = "500";
 /// Containers whose log is asked for, and how much of it.
@@ -33,7 +36,7 @@ const LOG_BYTES: &str = "1500";
 pub(crate) async fn read_health(cluster: &KubeCluster, object: &ObjectRef) -> Result<Health, ApiError> {
     let live = match cluster.get_one(object).await {
         Err(error) if error.class == ApiErrorClass::NotFound => {
-            return Ok(plain(Verdict::Missing, "not there"));
+            return Ok(Health::missing());
         }
         other => other?,
     };
@@ -41,8 +44,12 @@ pub(crate) async fn read_health(cluster: &KubeCluster, object: &ObjectRef) -> Re
     if let Some(selector) = pod_selector(&live) {
         around.pods = pods(cluster, object, &selector).await?;
         let nodes = cluster.recent_nodes().await?;
+        let away = nodes.iter().any(|node| !node.ready);
         around.ready_nodes =
             Some(nodes.into_iter().filter(|node| node.ready).map(|node| node.name).collect());
+        if away && object.gvk.kind == "DaemonSet" {
+            around.revision = revision(cluster, object, &live).await?;
+        }
     }
     if object.gvk.kind == "PersistentVolumeClaim" && text(&live, "/status/phase") == "Pending" {
         around.waits_for_consumer = waits_for_consumer(cluster, &live).await;
@@ -57,8 +64,36 @@ pub(crate) async fn read_health(cluster: &KubeCluster, object: &ObjectRef) -> Re
     Ok(Health { verdict, restarts, reason, evidence })
 }
 
-fn plain(verdict: Verdict, reason: &str) -> Health {
-    Health { verdict, restarts: 0, reason: reason.to_owned(), evidence: Vec::new() }
+/// The pods that a StatefulSet or DaemonSet controls.
+///
+/// # Errors
+/// Where the workload, its pods or its revisions cannot be read.
+pub(crate) async fn read_roster(
+    cluster: &KubeCluster,
+    object: &ObjectRef,
+) -> Result<Vec<PodFound>, ApiError> {
+    let live = cluster.get_one(object).await?;
+    let Some(selector) = pod_selector(&live) else { return Ok(Vec::new()) };
+    let pods = pods(cluster, object, &selector).await?;
+    let revision = revision(cluster, object, &live).await?;
+    Ok(roster(&live, revision.as_deref(), &pods))
+}
+
+/// The revision that a DaemonSet's controller wants: nothing but its ControllerRevisions tells.
+async fn revision(
+    cluster: &KubeCluster,
+    object: &ObjectRef,
+    live: &Value,
+) -> Result<Option<String>, ApiError> {
+    if object.gvk.kind != "DaemonSet" || !is_seen(live) {
+        return Ok(None);
+    }
+    let Some((name, selector)) = pod_selector(live) else { return Ok(None) };
+    let resolved = Resolved { plural: "controllerrevisions".into(), namespaced: true };
+    let path = of_kind(&Gvk::new("apps/v1", ""), &resolved, object.namespace.as_deref());
+    let query = [("limit", REVISIONS_MAX), (name, selector.as_str())];
+    let revisions: Vec<Value> = read_list(cluster, with_query(path, &query)).await?;
+    Ok(newest_revision(live, &revisions))
 }
 
 /// The query that finds a workload's pods, as name and value; `None` for kinds without pods.

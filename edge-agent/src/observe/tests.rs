@@ -40,8 +40,13 @@ fn around(pods: Value, nodes: &[&str]) -> Surroundings {
     Surroundings {
         pods: serde_json::from_value(pods).expect("pods"),
         ready_nodes: Some(nodes.iter().map(|node| (*node).to_owned()).collect()),
-        waits_for_consumer: false,
+        ..Surroundings::default()
     }
+}
+
+fn of_revision(mut pod: Value, revision: &str) -> Value {
+    pod["metadata"]["labels"] = json!({"controller-revision-hash": revision});
+    pod
 }
 
 fn with_conditions(api_version: &str, kind: &str, conditions: Value) -> Value {
@@ -107,6 +112,14 @@ fn quota_trouble_and_a_passed_progress_deadline_are_stuck() {
 }
 
 #[test]
+fn pods_that_a_dead_webhook_keeps_from_being_made_say_nothing_of_the_app() {
+    let mut object = half_ready();
+    object["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+        "message": "Internal error occurred: failed calling webhook \"pods.x.io\": connection refused"}]);
+    assert_eq!(verdict(&object), Verdict::Unknown);
+}
+
+#[test]
 fn image_and_configuration_errors_of_a_pod_are_stuck_and_a_crash_loop_only_progresses() {
     for reason in ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "CreateContainerConfigError"] {
         let around = around(json!([pod("a", "n1", true), waiting("b", "n1", reason)]), &["n1"]);
@@ -169,8 +182,42 @@ fn a_daemon_set_is_current_when_every_node_that_is_here_runs_the_new_pod() {
     assert_eq!(verdict(&set(2, 2)), Verdict::Current);
     assert_eq!(verdict(&set(1, 2)), Verdict::Progressing);
     assert_eq!(verdict(&set(2, 1)), Verdict::Progressing);
-    let around = around(json!([pod("a", "n1", true), pod("b", "n2", false)]), &["n1"]);
-    assert_eq!(judge(&set(1, 1), &around).verdict, Verdict::Current);
+}
+
+#[test]
+fn a_daemon_set_is_judged_by_its_pods_on_ready_nodes_where_a_node_is_dead() {
+    let status = json!({"desiredNumberScheduled": 2, "currentNumberScheduled": 2,
+        "updatedNumberScheduled": 0, "numberAvailable": 1, "numberReady": 1});
+    let set = workload("DaemonSet", json!({}), status);
+    let judged = |here: Value, revision: Option<&str>| {
+        let mut stuck = of_revision(pod("b", "n2", false), "old");
+        stuck["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let revision = revision.map(str::to_owned);
+        judge(&set, &Surroundings { revision, ..around(json!([here, stuck]), &["n1"]) })
+    };
+    let new = |ready| of_revision(pod("a", "n1", ready), "new");
+    let judgement = judged(new(true), Some("new"));
+    assert_eq!((judgement.verdict, judgement.reason.as_str()), (Verdict::Current, "pending nodes: n2"));
+    assert_eq!(judged(new(false), Some("new")).verdict, Verdict::Progressing);
+    assert_eq!(judged(of_revision(pod("a", "n1", true), "old"), Some("new")).verdict, Verdict::Progressing);
+    assert_eq!(judged(new(true), None).verdict, Verdict::Progressing, "its controller has not looked");
+    let broken = of_revision(waiting("a", "n1", "ErrImageNeverPull"), "new");
+    assert_eq!(judged(broken, Some("new")).verdict, Verdict::Stuck);
+}
+
+#[test]
+fn a_stateful_set_that_waits_for_a_dead_node_is_unknown_until_a_pod_here_speaks_for_itself() {
+    let status =
+        json!({"replicas": 2, "readyReplicas": 1, "updateRevision": "new", "currentRevision": "old"});
+    let set = workload("StatefulSet", json!({"replicas": 2}), status);
+    let judged = |here: Value| {
+        let away = of_revision(pod("db-0", "n2", false), "old");
+        judge(&set, &around(json!([away, here]), &["n1"])).verdict
+    };
+    let here = |revision, ready| of_revision(pod("db-1", "n1", ready), revision);
+    assert_eq!(judged(here("old", true)), Verdict::Unknown);
+    assert_eq!(judged(here("new", true)), Verdict::Current);
+    assert_eq!(judged(here("new", false)), Verdict::Progressing);
 }
 
 #[test]

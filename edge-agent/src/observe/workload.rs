@@ -6,7 +6,11 @@ use serde_json::Value;
 
 use super::Surroundings;
 use super::judge::{Condition, Judgement, number, text};
+use super::pod::Pod;
 use crate::core::object::Verdict;
+
+/// How an API server words that an admission webhook could not be asked.
+const FAILING_WEBHOOK: &str = "failed calling webhook";
 
 /// What the counters in a workload's status say.
 enum Count {
@@ -16,6 +20,8 @@ enum Count {
     Moving(String),
     /// So many pods are not ready; nodes that are away may explain it.
     Lacking(i64, String),
+    /// All there on the nodes that are here.
+    Here(Judgement),
 }
 
 /// Judges a Deployment, StatefulSet, DaemonSet, ReplicaSet or ReplicationController.
@@ -27,7 +33,7 @@ pub(super) fn judge_workload(object: &Value, around: &Surroundings) -> Judgement
     let (wanted, count) = match kind {
         "Deployment" => deployment(object),
         "StatefulSet" => stateful_set(object),
-        "DaemonSet" => daemon_set(object),
+        "DaemonSet" => daemon_set(object, around),
         _ => replica_set(object),
     };
     let no_node = around.ready_nodes.as_ref().is_some_and(BTreeSet::is_empty);
@@ -36,11 +42,16 @@ pub(super) fn judge_workload(object: &Value, around: &Surroundings) -> Judgement
     }
     let (lacking, reason) = match count {
         Count::Whole => return Judgement::current(),
+        Count::Here(judgement) => return judgement,
         Count::Moving(reason) => (None, reason),
         Count::Lacking(lacking, reason) => (Some(lacking), reason),
     };
-    let away = away(around);
-    if let Some(lacking) = lacking
+    let away = away(kind, around);
+    if kind == "StatefulSet" && !away.is_empty() {
+        if let Some(judgement) = stateful_set_here(object, around, &away) {
+            return judgement;
+        }
+    } else if let Some(lacking) = lacking
         && !away.is_empty()
         && lacking <= i64::try_from(away.len()).unwrap_or(i64::MAX)
     {
@@ -55,30 +66,68 @@ pub(super) fn judge_workload(object: &Value, around: &Surroundings) -> Judgement
             && (name == "ReplicaFailure" && condition.is_true()
                 || condition.reason == "ProgressDeadlineExceeded")
         {
-            return Judgement::stuck(condition.words());
+            let words = condition.words();
+            // No pod of any app can be made then: it says nothing of this one.
+            return if words.contains(FAILING_WEBHOOK) {
+                Judgement::new(Verdict::Unknown, words)
+            } else {
+                Judgement::stuck(words)
+            };
         }
     }
     let detail = around.pods.iter().filter(|pod| !pod.is_terminating()).find_map(|pod| pod.waiting_for());
     Judgement::progressing(detail.map_or(reason.clone(), |detail| format!("{reason}; {detail}")))
 }
 
-/// Names of pods that are not ready because their node is not.
-fn away(around: &Surroundings) -> BTreeSet<&str> {
+/// Names of pods that are not ready because their node is not. One that is going has a successor elsewhere, but
+/// for a StatefulSet's, which must be gone first.
+fn away<'a>(kind: &str, around: &'a Surroundings) -> BTreeSet<&'a str> {
     let Some(ready) = &around.ready_nodes else { return BTreeSet::new() };
-    let pods = around.pods.iter().filter(|pod| !pod.is_terminating() && !pod.is_ready());
+    let stays = |pod: &&Pod| kind == "StatefulSet" || !pod.is_terminating();
+    let pods = around.pods.iter().filter(stays).filter(|pod| !pod.is_ready());
     pods.filter(|pod| pod.node().is_some_and(|node| !ready.contains(node))).map(|pod| pod.name()).collect()
 }
 
 /// Everything that lacks is on nodes that are away: judged by the nodes that are here.
 fn without_away_nodes(around: &Surroundings, away: &BTreeSet<&str>) -> Judgement {
-    let pods = around.pods.iter().filter(|pod| away.contains(pod.name()));
-    let nodes: BTreeSet<&str> = pods.filter_map(|pod| pod.node()).collect();
-    let nodes = nodes.into_iter().collect::<Vec<_>>().join(", ");
+    let nodes = nodes_of(around, away);
     if around.pods.iter().any(|pod| pod.is_ready()) {
         Judgement::new(Verdict::Current, format!("pending nodes: {nodes}"))
     } else {
         Judgement::new(Verdict::Unknown, format!("all its pods are on nodes that are not Ready: {nodes}"))
     }
+}
+
+fn nodes_of(around: &Surroundings, pods: &BTreeSet<&str>) -> String {
+    let pods = around.pods.iter().filter(|pod| pods.contains(pod.name()));
+    names(pods.filter_map(Pod::node).collect())
+}
+
+fn names(nodes: BTreeSet<&str>) -> String {
+    nodes.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+/// A StatefulSet with pods on nodes that are away. Its controller goes no further before they are ready, so nobody
+/// can say how the rest of it would do; `None` where a pod that is here speaks for itself.
+fn stateful_set_here(object: &Value, around: &Surroundings, away: &BTreeSet<&str>) -> Option<Judgement> {
+    let revision = text(object, "/status/updateRevision");
+    let here = || around.pods.iter().filter(|pod| !away.contains(pod.name()) && !pod.is_terminating());
+    if here().any(|pod| pod.revision() == revision && !pod.is_ready()) {
+        return None;
+    }
+    let wanted = usize::try_from(wanted_replicas(object)).unwrap_or(usize::MAX);
+    let left = text(object, "/spec/updateStrategy/type") == "OnDelete"
+        || number(object, "/spec/updateStrategy/rollingUpdate/partition") > 0;
+    let whole = here().count() + away.len() >= wanted
+        && here().all(|pod| pod.is_ready() && (left || pod.revision() == revision));
+    if whole || here().next().is_none() {
+        return Some(without_away_nodes(around, away));
+    }
+    let nodes = nodes_of(around, away);
+    Some(Judgement::new(
+        Verdict::Unknown,
+        format!("it waits for its pods on nodes that are not Ready: {nodes}"),
+    ))
 }
 
 fn wanted_replicas(object: &Value) -> i64 {
@@ -139,8 +188,41 @@ fn stateful_set(object: &Value) -> (i64, Count) {
     (wanted, count)
 }
 
-fn daemon_set(object: &Value) -> (i64, Count) {
+/// A DaemonSet by its pods on Ready nodes: its counters and its rollout wait for every node, also for one that is
+/// dead, whose pod takes up `maxUnavailable` for as long as it is.
+fn daemon_set_here(object: &Value, around: &Surroundings, elsewhere: BTreeSet<&str>) -> Count {
     let wanted = number(object, "/status/desiredNumberScheduled");
+    let wanted = wanted - i64::try_from(elsewhere.len()).unwrap_or(i64::MAX);
+    let by_hand = text(object, "/spec/updateStrategy/type") == "OnDelete";
+    let here = around.pods.iter().filter(|pod| pod.node().is_some_and(|node| !elsewhere.contains(node)));
+    let (going, here): (Vec<&Pod>, Vec<&Pod>) = here.partition(|pod| pod.is_terminating());
+    let count = |is: &dyn Fn(&Pod) -> bool| here.iter().filter(|pod| is(pod)).count();
+    let updated = match &around.revision {
+        _ if by_hand => here.len(),
+        Some(revision) => count(&|pod| pod.revision() == revision),
+        None => return Count::Moving("its controller has not seen the newest version yet".to_owned()),
+    };
+    let (there, ready) = (here.len(), count(&Pod::is_ready));
+    if i64::try_from(there).unwrap_or(i64::MAX) < wanted {
+        Count::Moving(format!("{there} of {wanted} Ready nodes have their pod"))
+    } else if updated < there || !going.is_empty() {
+        Count::Moving(format!("{updated} of {there} pods on Ready nodes are of the new version"))
+    } else if ready < there {
+        Count::Moving(format!("{ready} of {there} pods on Ready nodes are ready"))
+    } else {
+        Count::Here(Judgement::new(Verdict::Current, format!("pending nodes: {}", names(elsewhere))))
+    }
+}
+
+fn daemon_set(object: &Value, around: &Surroundings) -> (i64, Count) {
+    let wanted = number(object, "/status/desiredNumberScheduled");
+    if let Some(ready) = &around.ready_nodes {
+        let nodes = around.pods.iter().filter_map(Pod::node);
+        let elsewhere: BTreeSet<&str> = nodes.filter(|node| !ready.contains(*node)).collect();
+        if !elsewhere.is_empty() {
+            return (wanted, daemon_set_here(object, around, elsewhere));
+        }
+    }
     let scheduled = number(object, "/status/currentNumberScheduled");
     let updated = number(object, "/status/updatedNumberScheduled");
     let available = number(object, "/status/numberAvailable");

@@ -14,7 +14,7 @@ use super::cancel::CancelFlag;
 use super::cluster::{ApplyRequest, Cluster, Propagation, Resolved};
 use super::images::{ImageToImport, Images, ImportError, ImportedImage, Removal, RemovalWatch};
 use crate::core::Event;
-use crate::core::api::{ApiError, ApiErrorClass, Applied, Found};
+use crate::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound};
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
 
 /// A cluster that does not answer.
@@ -53,6 +53,14 @@ impl Cluster for AbsentCluster {
     }
 
     fn health<'a>(&'a self, _: &'a Generation, _: &'a ObjectRef) -> Boxed<'a, Result<Health, ApiError>> {
+        unavailable()
+    }
+
+    fn pods<'a>(&'a self, _: &'a ObjectRef) -> Boxed<'a, Result<Vec<PodFound>, ApiError>> {
+        unavailable()
+    }
+
+    fn delete_pod<'a>(&'a self, _: &'a ObjectRef, _: &'a Uid, _: bool) -> Boxed<'a, Result<(), ApiError>> {
         unavailable()
     }
 

@@ -8,7 +8,7 @@ use airlift_bundles::ids::AppName;
 use tokio::sync::mpsc;
 
 use super::Boxed;
-use crate::core::api::{ApiError, Applied, Found};
+use crate::core::api::{ApiError, Applied, Found, PodFound};
 use crate::core::event::Event;
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
 
@@ -55,6 +55,18 @@ pub trait Cluster: Send + Sync {
         generation: &'a Generation,
         object: &'a ObjectRef,
     ) -> Boxed<'a, Result<Health, ApiError>>;
+
+    /// The pods that belong to a StatefulSet or DaemonSet, and whether its controller wants another revision in
+    /// their place; while it has not seen the workload's newest specification it wants nothing else.
+    fn pods<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<Vec<PodFound>, ApiError>>;
+
+    /// Deletes a pod with a UID precondition, by force without asking its node; `Ok` also where it was gone already.
+    fn delete_pod<'a>(
+        &'a self,
+        pod: &'a ObjectRef,
+        uid: &'a Uid,
+        force: bool,
+    ) -> Boxed<'a, Result<(), ApiError>>;
 
     /// Scope and plural of a kind, from discovery of its own group-version alone.
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>>;

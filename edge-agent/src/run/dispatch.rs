@@ -229,9 +229,13 @@ impl Dispatcher {
     fn read_health(&mut self, op: OpId, generation: Arc<Generation>, object: ObjectRef) {
         let (cluster, bodies) = (Arc::clone(&self.ports.cluster), Arc::clone(&self.bodies));
         self.operate(op, async move {
-            let read = read_health(cluster.as_ref(), &bodies, &generation, &object).await;
-            let health = read.unwrap_or_else(|error| unreadable(&error));
-            Event::Health { op, health }
+            let reading = match read_health(cluster.as_ref(), &bodies, &generation, &object).await {
+                Err(ApiError { class: ApiErrorClass::NotFound | ApiErrorClass::KindUnknown, .. }) => {
+                    Ok(Health::missing())
+                }
+                other => other,
+            };
+            Event::Health { op, reading }
         });
     }
 
@@ -326,6 +330,10 @@ fn call_api<'a>(
             ApiCall::Delete { object, uid } => {
                 ports.cluster.delete(&object, &uid, Propagation::Background).await.map(|()| ApiReply::Deleted)
             }
+            ApiCall::Pods { object } => ports.cluster.pods(&object).await.map(ApiReply::Pods),
+            ApiCall::DeletePod { pod, uid, force } => {
+                ports.cluster.delete_pod(&pod, &uid, force).await.map(|()| ApiReply::Deleted)
+            }
         }
     })
 }
@@ -333,12 +341,4 @@ fn call_api<'a>(
 /// Content that was complete when it was prepared cannot be read now: the disk's fault, so it is tried again.
 fn unrendered(failure: Failure) -> ApiError {
     ApiError { class: ApiErrorClass::Unavailable, status: 0, message: failure.reason }
-}
-
-fn unreadable(error: &ApiError) -> Health {
-    let verdict = match error.class {
-        ApiErrorClass::NotFound => Verdict::Missing,
-        _ => Verdict::Unknown,
-    };
-    Health { verdict, restarts: 0, reason: error.message.clone(), evidence: Vec::new() }
 }

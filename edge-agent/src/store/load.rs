@@ -176,6 +176,7 @@ fn app(row: &Row<'_>) -> Result<AppRow, StoreError> {
         retire_ms: row.get("retire_ms")?,
         settle_ms: row.get("settle_ms")?,
         soak_ms: row.get("soak_ms")?,
+        watch_left_ms: row.get("watch_left_ms")?,
         starts: row.get("starts")?,
         attempts: row.get("attempts")?,
         code: optional_word::<Code>(row, "code")?,
@@ -204,6 +205,7 @@ fn generation(row: &Row<'_>) -> Result<GenerationRow, StoreError> {
             policy: AppPolicy {
                 soak_ms: row.get("soak_ms")?,
                 timeout_ms: row.get("timeout_ms")?,
+                watch_ms: row.get("watch_ms")?,
                 deletion_budget: row.get("deletion_budget")?,
             },
             objects,

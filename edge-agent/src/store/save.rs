@@ -155,7 +155,7 @@ fn put_meta(transaction: &Transaction<'_>, row: &MetaRow) -> Result<(), StoreErr
 fn put_app(transaction: &Transaction<'_>, row: &AppRow) -> Result<(), StoreError> {
     execute(
         transaction,
-        "INSERT OR REPLACE INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             row.app.as_str(),
             optional(row.target.as_ref()),
@@ -172,6 +172,7 @@ fn put_app(transaction: &Transaction<'_>, row: &AppRow) -> Result<(), StoreError
             row.retire_ms,
             row.settle_ms,
             row.soak_ms,
+            row.watch_left_ms,
             row.starts,
             row.attempts,
             row.code.map(airlift_bundles::code::Code::id),
@@ -186,7 +187,7 @@ fn put_generation(transaction: &Transaction<'_>, row: &GenerationRow) -> Result<
     let generation = &row.generation;
     execute(
         transaction,
-        "INSERT OR REPLACE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             bytes(&generation.id),
             generation.app.as_str(),
@@ -203,6 +204,7 @@ fn put_generation(transaction: &Transaction<'_>, row: &GenerationRow) -> Result<
             row.prepared.map(|prepared| prepared.objects),
             row.prepared.map(|prepared| prepared.policy.soak_ms),
             row.prepared.map(|prepared| prepared.policy.timeout_ms),
+            row.prepared.map(|prepared| prepared.policy.watch_ms),
             row.prepared.and_then(|prepared| prepared.policy.deletion_budget),
         ],
     )

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use airlift_agent::World;
 use airlift_agent::core::Event;
-use airlift_agent::core::api::{ApiError, ApiErrorClass, Applied, Found};
+use airlift_agent::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound};
 use airlift_agent::core::object::{Generation, Gvk, Health, ObjectRef, Uid, Verdict};
 use airlift_agent::ports::cancel::CancelFlag;
 use airlift_agent::ports::cluster::{ApplyRequest, Propagation, Resolved};
@@ -98,6 +98,14 @@ impl Cluster for MemoryCluster {
 
     fn health<'a>(&'a self, _: &'a Generation, _: &'a ObjectRef) -> Boxed<'a, Result<Health, ApiError>> {
         done(Ok(Health { verdict: Verdict::Current, restarts: 0, reason: String::new(), evidence: vec![] }))
+    }
+
+    fn pods<'a>(&'a self, _: &'a ObjectRef) -> Boxed<'a, Result<Vec<PodFound>, ApiError>> {
+        done(Ok(Vec::new()))
+    }
+
+    fn delete_pod<'a>(&'a self, _: &'a ObjectRef, _: &'a Uid, _: bool) -> Boxed<'a, Result<(), ApiError>> {
+        done(Ok(()))
     }
 
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>> {

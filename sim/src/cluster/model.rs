@@ -18,6 +18,8 @@ use super::kinds;
 use super::ownership::{self, Managers};
 use super::settings::{Fault, Settings};
 
+mod pods;
+
 /// One watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchId(u64);
@@ -38,6 +40,8 @@ struct Stored {
     /// When what pods are made from last changed.
     changed_ms: u64,
     settled: bool,
+    /// A StatefulSet's pod of the version before never became ready, and nobody replaces it.
+    stuck: bool,
     deleting: bool,
 }
 
@@ -290,10 +294,7 @@ impl Model {
     pub fn health(&mut self, now_ms: u64, object: &ObjectRef) -> Result<Health, ApiError> {
         self.door()?;
         self.known(&object.gvk)?;
-        let Some(stored) = self.objects.get(object) else {
-            let reason = "not there".to_owned();
-            return Ok(Health { verdict: Verdict::Missing, restarts: 0, reason, evidence: Vec::new() });
-        };
+        let Some(stored) = self.objects.get(object) else { return Ok(Health::missing()) };
         let stage = self.stage(now_ms, object, stored);
         let ready: Vec<String> = self.ready_nodes().map(|node| node.name.clone()).collect();
         let pods = behaviour::pods(&object.gvk, &stored.body, stage, &ready);
@@ -302,7 +303,7 @@ impl Model {
             serde_json::from_value(Value::Array(pods)).expect("the model makes pods that can be read");
         let restarts = pods.iter().map(airlift_agent::observe::pod::Pod::restarts).sum();
         let ready_nodes = behaviour::has_pods(&object.gvk).then(|| ready.into_iter().collect());
-        let around = Surroundings { pods, ready_nodes, waits_for_consumer: false };
+        let around = Surroundings { pods, ready_nodes, ..Surroundings::default() };
         let judgement = judge(&self.render(now_ms, object, stored), &around);
         let evidence = if judgement.verdict == Verdict::Current {
             Vec::new()
@@ -439,6 +440,7 @@ impl Model {
             generation: 1,
             changed_ms: now_ms,
             settled,
+            stuck: false,
             deleting: false,
         };
         self.objects.insert(object.clone(), stored);
@@ -449,6 +451,7 @@ impl Model {
     fn update(&mut self, now_ms: u64, object: &ObjectRef, body: Value, managers: Managers) {
         let Some(stored) = self.objects.get_mut(object) else { return };
         let respecified = stored.body["spec"] != body["spec"];
+        let stuck = stored.leaves_a_broken_pod(object, (self.settings.trouble)(&stored.body).is_some());
         let was_labelled = labelled(&stored.body);
         stored.body = body;
         stored.managers = managers;
@@ -461,6 +464,7 @@ impl Model {
             stored.generation += 1;
             stored.changed_ms = now_ms;
             stored.settled = !behaviour::takes_time(&object.gvk);
+            stored.stuck = stuck;
             self.expect_later(now_ms, object);
         }
         if was_labelled && !labelled(&self.objects[object].body) {
@@ -471,7 +475,8 @@ impl Model {
 
     fn expect_later(&mut self, now_ms: u64, object: &ObjectRef) {
         self.due.retain(|(_, other)| other != object);
-        if !behaviour::takes_time(&object.gvk) {
+        let stuck = self.objects.get(object).is_some_and(|stored| stored.stuck);
+        if stuck || !behaviour::takes_time(&object.gvk) {
             return;
         }
         let definition = object.gvk.kind == "CustomResourceDefinition";

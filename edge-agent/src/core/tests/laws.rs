@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 
-use super::world::{Live, World, app, desire, object, start};
+use super::world::{Live, World, app, desire, node, object, start};
 use crate::core::api::{ApiCall, ApiErrorClass};
 use crate::core::event::{ConnId, LocalCommand, RequestId};
 use crate::core::live::{Deed, Op};
@@ -40,6 +41,11 @@ enum Move {
     GoBack,
     Again,
     NewCluster,
+    Ill(usize),
+    Well,
+    /// Whether the second node is Ready, and whether the first reports disk pressure.
+    Nodes(bool, bool),
+    ReadError(usize),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -61,6 +67,10 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => proptest::strategy::Just(Move::GoBack),
         1 => proptest::strategy::Just(Move::Again),
         1 => proptest::strategy::Just(Move::NewCluster),
+        2 => any::<usize>().prop_map(Move::Ill),
+        1 => proptest::strategy::Just(Move::Well),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(ready, full)| Move::Nodes(ready, full)),
+        1 => (0usize..5).prop_map(Move::ReadError),
     ]
 }
 
@@ -72,6 +82,8 @@ fn objects_of(version: u64) -> Vec<(String, String)> {
         ("cm-settings".to_owned(), format!("settings {}", version / 2)),
         ("web-front".to_owned(), format!("front {version}{bad}")),
     ];
+    objects.push(("set-db".to_owned(), format!("db {version}{bad}")));
+    objects.push(("each-probe".to_owned(), format!("probe {}{bad}", version / 2)));
     objects.push((format!("cm-only-{version}"), "x".to_owned()));
     if version == 4 {
         objects.push(("cm-foreign".to_owned(), "ours".to_owned()));
@@ -83,8 +95,18 @@ fn statement(world: &mut World, version: u64) -> airlift_bundles::document::rele
     let objects = objects_of(version);
     let objects: Vec<(&str, &str)> =
         objects.iter().map(|(name, content)| (name.as_str(), content.as_str())).collect();
-    world.release("shop", version, &objects)
+    let statement = world.release("shop", version, &objects);
+    world.watch_of(&statement, if version.is_multiple_of(2) { 30_000 } else { 0 });
+    statement
 }
+
+const CLASSES: [ApiErrorClass; 5] = [
+    ApiErrorClass::Retryable,
+    ApiErrorClass::Throttled { retry_after_ms: 100 },
+    ApiErrorClass::Unavailable,
+    ApiErrorClass::Conflict,
+    ApiErrorClass::Final,
+];
 
 fn foreign() -> Live {
     Live { uid: Uid("theirs".into()), content: "theirs".into(), entry: None }
@@ -124,8 +146,24 @@ fn check_effect(world: &World, effect: &Effect) {
             );
             assert!(world.rows.objects[&app("shop")].contains_key(object), "the intent is on disk first");
         }
-        ApiCall::List { .. } => {}
+        ApiCall::DeletePod { uid, .. } => {
+            let crews =
+                world.crews.iter().filter(|(_, crew)| crew.pods.iter().any(|(pod, _)| pod.uid == *uid));
+            for (workload, crew) in crews {
+                let rows = &world.rows.objects[&app("shop")];
+                assert!(rows.contains_key(workload), "only pods of inventoried workloads are deleted");
+                let (pod, _) = crew.pods.iter().find(|(pod, _)| pod.uid == *uid).unwrap();
+                let evidence = world.rows.apps[&app("shop")].evidence.iter().chain(all_evidence(world));
+                let name = format!("Pod shop/{}", pod.name);
+                assert!(evidence.into_iter().any(|seen| seen.object == name), "told before it is done");
+            }
+        }
+        ApiCall::List { .. } | ApiCall::Pods { .. } => {}
     }
+}
+
+fn all_evidence(world: &World) -> impl Iterator<Item = &Evidence> {
+    world.receipts.iter().flat_map(|receipt| &receipt.evidence)
 }
 
 /// What only rises.
@@ -237,15 +275,19 @@ fn go(world: &mut World, step: &Move, conns: &mut u64) {
         }
         Move::Drift(_) | Move::Delete(_) => {}
         Move::Api(up) => world.say(Event::ApiState { up, cluster: None }),
-        Move::ApiError(which) => {
-            let classes = [
-                ApiErrorClass::Retryable,
-                ApiErrorClass::Throttled { retry_after_ms: 100 },
-                ApiErrorClass::Unavailable,
-                ApiErrorClass::Conflict,
-                ApiErrorClass::Final,
-            ];
-            world.api_errors.push_back(classes[which]);
+        Move::ApiError(which) => world.api_errors.push_back(CLASSES[which]),
+        Move::ReadError(which) => world.read_errors.push_back(CLASSES[which]),
+        Move::Ill(at) => {
+            let ours: Vec<_> = names.iter().filter(|name| world.cluster[*name].entry.is_some()).collect();
+            if !ours.is_empty() {
+                world.fall_ill(&ours[at % ours.len()].name);
+            }
+        }
+        Move::Well => get_well(world),
+        Move::Nodes(ready, full) => {
+            world.nodes = vec![node("node", true), node("other", ready)];
+            world.nodes[0].disk_pressure = full;
+            world.say(Event::Nodes(world.nodes.clone()));
         }
         Move::LinkUp => {
             *conns += 1;
@@ -265,6 +307,15 @@ fn go(world: &mut World, step: &Move, conns: &mut u64) {
     }
 }
 
+fn get_well(world: &mut World) {
+    let ill = |live: &Live| live.content.contains(" bad") && live.entry.is_some();
+    let ill: Vec<_> =
+        world.cluster.iter().filter(|(_, live)| ill(live)).map(|(name, _)| name.clone()).collect();
+    for object in ill {
+        world.get_well(&object.name);
+    }
+}
+
 fn local(world: &mut World, command: LocalCommand) {
     world.say(Event::Local { request: RequestId(1), command });
 }
@@ -272,6 +323,10 @@ fn local(world: &mut World, command: LocalCommand) {
 /// After all faults have ceased the site reaches what it was last told.
 fn check_converges(world: &mut World) {
     world.api_errors.clear();
+    world.read_errors.clear();
+    world.nodes = vec![node("node", true), node("other", true)];
+    world.say(Event::Nodes(world.nodes.clone()));
+    get_well(world);
     world.say(Event::ApiState { up: true, cluster: None });
     local(world, LocalCommand::Unhold(app("shop")));
     let version = 9;

@@ -8,7 +8,8 @@ use airlift_bundles::document::assignment::{Assignment, DesiredApp, ReceiptMark}
 use airlift_bundles::document::receipt::{ClockQuality, Evidence, Outcome, Receipt};
 use airlift_bundles::document::release::{Platform, Release, RollbackRule, Sizes, Statement};
 use airlift_bundles::document::root::{
-    DirectorRole, Pattern, Policy, ReleaseRole, Revoked, Role, Roles, Root, Scope, TrustedRoot,
+    DirectorRole, Pattern, Policy, ReleaseRole, RevokeAction, Revoked, RevokedRelease, Role, Roles, Root,
+    Scope, TrustedRoot,
 };
 use airlift_bundles::document::status::{AppState, NodeStatus};
 use airlift_bundles::envelope::{Document, Envelope};
@@ -18,6 +19,7 @@ use airlift_bundles::ids::{
 use airlift_bundles::keys::SecretKey;
 use airlift_bundles::limits::Limits;
 
+use super::crew::Crew;
 use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied, Found};
 use crate::core::event::{Carrier, DocumentKind, LocalCommand, RequestId};
 use crate::core::object::{
@@ -81,6 +83,7 @@ pub(super) fn root_1() -> Root {
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     pub objects: Vec<(String, String)>,
+    pub watch_ms: u64,
 }
 
 /// An object in the cluster.
@@ -101,6 +104,11 @@ pub(super) struct World {
     pub wake_at: Option<u64>,
     pub contents: BTreeMap<Sha256Digest, Content>,
     pub cluster: BTreeMap<ObjectRef, Live>,
+    /// The pods of workloads whose pods matter.
+    pub crews: BTreeMap<ObjectRef, Crew>,
+    pub nodes: Vec<NodeStatus>,
+    /// Pods that were deleted, by name; with a mark where by force.
+    pub pods_deleted: Vec<String>,
     pub uids: u64,
     pub receipts: Vec<Receipt>,
     pub replies: Vec<LocalReply>,
@@ -109,6 +117,8 @@ pub(super) struct World {
     pub watched: BTreeSet<Arc<Gvk>>,
     /// The next apply requests get these answers instead.
     pub api_errors: VecDeque<ApiErrorClass>,
+    /// The next readings of health fail so.
+    pub read_errors: VecDeque<ApiErrorClass>,
     pub assignment_seq: u64,
 }
 
@@ -152,12 +162,26 @@ pub(super) fn start() -> Start {
     }
 }
 
+pub(super) fn node(name: &str, ready: bool) -> NodeStatus {
+    NodeStatus {
+        name: name.into(),
+        ready,
+        schedulable: true,
+        disk_pressure: false,
+        platform: start().platform,
+        kubelet: String::new(),
+    }
+}
+
 /// The kind that a name's prefix stands for.
 pub(super) fn object(name: &str) -> ObjectRef {
     let (gvk, namespace) = match name.split_once('-').map_or(name, |(kind, _)| kind) {
         "crd" => (Gvk::new("apiextensions.k8s.io/v1", "CustomResourceDefinition"), None),
         "ns" => (Gvk::new("v1", "Namespace"), None),
         "web" => (Gvk::new("apps/v1", "Deployment"), Some("shop".to_owned())),
+        "set" => (Gvk::new("apps/v1", "StatefulSet"), Some("shop".to_owned())),
+        "each" => (Gvk::new("apps/v1", "DaemonSet"), Some("shop".to_owned())),
+        "job" => (Gvk::new("batch/v1", "Job"), Some("shop".to_owned())),
         _ => (Gvk::new("v1", "ConfigMap"), Some("shop".to_owned())),
     };
     ObjectRef { gvk: Arc::new(gvk), namespace, name: name.to_owned() }
@@ -175,6 +199,9 @@ impl World {
             wake_at: None,
             contents: BTreeMap::new(),
             cluster: BTreeMap::new(),
+            crews: BTreeMap::new(),
+            nodes: vec![node("node", true)],
+            pods_deleted: Vec::new(),
             uids: 0,
             receipts: Vec::new(),
             replies: Vec::new(),
@@ -182,6 +209,7 @@ impl World {
             deleted: Vec::new(),
             watched: BTreeSet::new(),
             api_errors: VecDeque::new(),
+            read_errors: VecDeque::new(),
             assignment_seq: 0,
         };
         world.resume();
@@ -195,14 +223,7 @@ impl World {
     fn resume(&mut self) {
         let step = self.core.resume(self.now());
         self.commit(step);
-        self.say(Event::Nodes(vec![NodeStatus {
-            name: "node".into(),
-            ready: true,
-            schedulable: true,
-            disk_pressure: false,
-            platform: start().platform,
-            kubelet: String::new(),
-        }]));
+        self.say(Event::Nodes(self.nodes.clone()));
         self.say(Event::ApiState { up: true, cluster: Some(Uid("cluster".into())) });
     }
 
@@ -273,7 +294,9 @@ impl World {
             }
             Effect::Import { op, .. } => Some(Event::Imported { op }),
             Effect::Api { op, call } => Some(Event::Api { op, reply: self.call(call) }),
-            Effect::ReadHealth { op, object, .. } => Some(Event::Health { op, health: self.health(&object) }),
+            Effect::ReadHealth { op, object, .. } => {
+                Some(Event::Health { op, reading: self.read_health(&object) })
+            }
             Effect::Cancel { op } => Some(Event::OpEnded { op }),
             Effect::Watch { kinds } => {
                 self.watched = kinds;
@@ -304,7 +327,8 @@ impl World {
                 },
                 sha256: Sha256Digest::of(format!("{content}{greeting}").as_bytes()),
                 traits: ObjectTraits {
-                    observed: kind == "Deployment",
+                    observed: matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "Job"),
+                    once: kind == "Job",
                     gate: kind == "CustomResourceDefinition",
                     ..ObjectTraits::default()
                 },
@@ -317,7 +341,12 @@ impl World {
                 reference: format!("{}:1", generation.app),
                 digest: Sha256Digest::of(b"i"),
             }],
-            policy: AppPolicy { soak_ms: 3_000, timeout_ms: 20_000, deletion_budget: None },
+            policy: AppPolicy {
+                soak_ms: 3_000,
+                timeout_ms: 20_000,
+                watch_ms: content.watch_ms,
+                deletion_budget: None,
+            },
         }
     }
 
@@ -358,23 +387,51 @@ impl World {
                     Uid(format!("uid-{}", self.uids))
                 });
                 self.applied += 1;
+                if let Some(crew) = Crew::of(&object) {
+                    self.crews.entry(object.clone()).or_insert(crew).wanted.clone_from(&content);
+                }
                 self.cluster.insert(object, Live { uid: uid.clone(), content, entry: Some(entry) });
                 Ok(ApiReply::Applied(Applied { uid, resource_version: "1".into(), fields_hash: entry }))
             }
             ApiCall::Delete { object, uid } => match self.cluster.get(&object) {
                 Some(live) if live.uid == uid => {
                     self.cluster.remove(&object);
+                    self.crews.remove(&object);
                     self.deleted.push(object);
                     Ok(ApiReply::Deleted)
                 }
                 Some(_) => Err(error(ApiErrorClass::Conflict)),
                 None => Ok(ApiReply::Deleted),
             },
+            ApiCall::Pods { object } => match self.crews.get_mut(&object) {
+                Some(crew) => Ok(ApiReply::Pods(crew.roll(&self.nodes, &mut self.uids))),
+                None => Err(error(ApiErrorClass::NotFound)),
+            },
+            ApiCall::DeletePod { pod, uid, force } => {
+                for crew in self.crews.values_mut() {
+                    crew.delete(&uid, force, &self.nodes);
+                }
+                self.pods_deleted.push(if force { format!("{} by force", pod.name) } else { pod.name });
+                Ok(ApiReply::Deleted)
+            }
         }
     }
 
-    fn health(&self, object: &ObjectRef) -> Health {
+    fn read_health(&mut self, object: &ObjectRef) -> Result<Health, ApiError> {
+        match self.read_errors.pop_front() {
+            Some(class) => Err(ApiError { class, status: 429, message: "scripted".into() }),
+            None => Ok(self.health(object)),
+        }
+    }
+
+    fn health(&mut self, object: &ObjectRef) -> Health {
+        let crew = self.crews.get_mut(object).map(|crew| {
+            crew.roll(&self.nodes, &mut self.uids);
+            crew.is_well(&self.nodes)
+        });
         let (verdict, reason) = match self.cluster.get(object) {
+            Some(_) if crew == Some(false) => (Verdict::Progressing, "0 of 3 pods are ready"),
+            Some(_) if crew == Some(true) => (Verdict::Current, ""),
             None => (Verdict::Missing, "not there"),
             Some(live) if live.content.contains("bad") => (Verdict::Progressing, "0 of 2 replicas are ready"),
             Some(_) => (Verdict::Current, ""),
@@ -427,7 +484,7 @@ impl World {
         let objects =
             objects.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect();
         let digest = Envelope::draft(&statement).digest();
-        self.contents.insert(digest, Content { objects });
+        self.contents.insert(digest, Content { objects, watch_ms: 0 });
         statement
     }
 
@@ -504,8 +561,49 @@ impl World {
     }
 
     pub(super) fn report(&self) -> AppReport {
+        self.report_of("shop")
+    }
+
+    pub(super) fn report_of(&self, name: &str) -> AppReport {
         let report = self.core.report(self.now());
-        report.apps.into_iter().find(|report| report.app == app("shop")).expect("the shop is known")
+        report.apps.into_iter().find(|report| report.app == app(name)).expect("the app is known")
+    }
+
+    /// Gives a release's app a `watch` time.
+    pub(super) fn watch_of(&mut self, statement: &Statement, watch_ms: u64) {
+        let digest = Envelope::draft(statement).digest();
+        self.contents.get_mut(&digest).expect("it was released").watch_ms = watch_ms;
+    }
+
+    /// Something outside of Airlift makes a running object ill; only its status changes.
+    pub(super) fn fall_ill(&mut self, name: &str) {
+        self.change_status(name, |content| content.push_str(" bad"));
+    }
+
+    pub(super) fn get_well(&mut self, name: &str) {
+        self.change_status(name, |content| *content = content.replace(" bad", ""));
+    }
+
+    fn change_status(&mut self, name: &str, change: impl FnOnce(&mut String)) {
+        let (owner, live) = (self.owner_of(name), self.cluster.get_mut(&object(name)).expect("it is there"));
+        change(&mut live.content);
+        let (uid, entry) = (live.uid.clone(), live.entry.map(|hash| (owner, hash)));
+        self.say(Event::Seen { object: object(name), uid, resource_version: "2".into(), entry });
+    }
+
+    fn owner_of(&self, name: &str) -> AppName {
+        let holds = |(_, rows): &(&AppName, &BTreeMap<_, _>)| rows.contains_key(&object(name));
+        self.rows.objects.iter().find(holds).expect("an app holds it").0.clone()
+    }
+
+    /// A newer root revokes a release.
+    pub(super) fn revoke(&mut self, statement: &Statement, action: RevokeAction) {
+        let sha256 = Envelope::draft(statement).digest();
+        let first = root_1();
+        let mut root = Root { version: 2, prev_sha256: Some(Envelope::draft(&first).digest()), ..first };
+        root.revoked.releases = vec![RevokedRelease { sha256, action }];
+        let bytes = sign(&root, 1);
+        self.say(Event::Document { expected: DocumentKind::Root, carrier: Carrier::Hub, bytes });
     }
 
     pub(super) fn state(&self) -> AppState {
@@ -521,11 +619,13 @@ impl World {
     }
 
     pub(super) fn last(&self, outcome: Outcome) -> &Receipt {
-        self.receipts
-            .iter()
-            .rev()
-            .find(|receipt| receipt.outcome == outcome)
-            .expect("such a receipt was made")
+        let found = self.receipts.iter().rev().find(|receipt| receipt.outcome == outcome);
+        found.expect("such a receipt was made")
+    }
+
+    pub(super) fn last_of(&self, name: &str, outcome: Outcome) -> &Receipt {
+        let of = |receipt: &&Receipt| receipt.outcome == outcome && receipt.app == Some(app(name));
+        self.receipts.iter().rev().find(of).expect("such a receipt was made")
     }
 }
 
