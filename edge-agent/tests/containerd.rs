@@ -15,15 +15,36 @@ use airlift_agent::ports::cancel::CancelFlag;
 use airlift_agent::ports::images::{ImageToImport, Images, ImportError, ImportedImage, Removal, Removed};
 use airlift_bundles::ids::Sha256Digest;
 use image::{Blobs, Layer, Packing, index, manifest, noise, to_import};
-use node::{Node, cannot_run};
+use node::{Node, Release};
 
-macro_rules! needs_containerd {
-    () => {
-        if let Some(reason) = cannot_run() {
-            println!("SKIPPED: {reason}");
-            return;
-        }
+/// Makes two tests of each story, one against each containerd.
+macro_rules! on_each_containerd {
+    ($($story:ident,)+) => {
+        mod of_the_distribution { on_each_containerd!(Distribution: $($story,)+); }
+        mod newer { on_each_containerd!(Newer: $($story,)+); }
     };
+    ($release:ident: $($story:ident,)+) => {$(
+        #[tokio::test(flavor = "current_thread")]
+        async fn $story() {
+            let release = super::Release::$release;
+            match release.cannot_run() {
+                Some(reason) => println!("SKIPPED: {reason}"),
+                None => super::$story(release).await,
+            }
+        }
+    )+};
+}
+
+on_each_containerd! {
+    an_index_with_an_absent_platform_lives_through_collection_restart_and_removal,
+    the_same_holds_on_overlayfs,
+    docker_media_types_and_a_short_name_are_adopted,
+    a_killed_import_resumes_where_it_ended,
+    a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_after_it,
+    an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next,
+    a_cancelled_import_ends_and_can_be_taken_up_again,
+    bad_content_is_told_from_a_bad_node_and_a_lost_blob,
+    a_tag_moves_with_our_images_but_never_from_somebody_elses,
 }
 
 async fn import(containerd: &Containerd, image: &ImageToImport) -> Result<ImportedImage, ImportError> {
@@ -38,8 +59,8 @@ fn one_layer(node: &Node, tag: &str, len: usize) -> (ImageToImport, String) {
 }
 
 /// Life of an index whose other platform is absent, with a layer of each packing.
-async fn index_lives(snapshotter: &'static str) {
-    let mut node = Node::start(snapshotter).await;
+async fn index_lives(release: Release, snapshotter: &'static str) {
+    let mut node = Node::start(release, snapshotter).await;
     let content = noise(300_000);
     let layers = [
         Layer::of(&BTreeMap::from([("data", noise(10)), ("plain", noise(100_000))]), Packing::Plain),
@@ -118,8 +139,8 @@ async fn index_lives(snapshotter: &'static str) {
     let mut gone =
         [watch.next().await, watch.next().await, watch.next().await].map(|it| it.expect("an event"));
     gone.sort_by_key(|it| format!("{it:?}"));
-    let expected =
-        [tag, &by_digest, &imported.config.to_string()].map(|name: &str| Removed::Image(name.to_owned()));
+    let expected = [tag, &by_digest, &imported.config.to_string()]
+        .map(|name: &str| Removed::Image(name.to_owned()));
     assert_eq!(gone, expected);
     collect(&node);
     assert_eq!(containerd.missing(&references).await.expect("containerd answers"), references);
@@ -134,22 +155,16 @@ fn collect(node: &Node) {
     node.ctr(&["leases", "rm", "--sync", lease.trim()]);
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn an_index_with_an_absent_platform_lives_through_collection_restart_and_removal() {
-    needs_containerd!();
-    index_lives("native").await;
+async fn an_index_with_an_absent_platform_lives_through_collection_restart_and_removal(release: Release) {
+    index_lives(release, "native").await;
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn the_same_holds_on_overlayfs() {
-    needs_containerd!();
-    index_lives("overlayfs").await;
+async fn the_same_holds_on_overlayfs(release: Release) {
+    index_lives(release, "overlayfs").await;
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn docker_media_types_and_a_short_name_are_adopted() {
-    needs_containerd!();
-    let node = Node::start("native").await;
+async fn docker_media_types_and_a_short_name_are_adopted(release: Release) {
+    let node = Node::start(release, "native").await;
     let content = noise(5_000);
     let layers = [
         Layer::random("lower", 1_000, Packing::Plain),
@@ -171,10 +186,8 @@ async fn docker_media_types_and_a_short_name_are_adopted() {
     assert!(!node.ctr(&["content", "ls"]).contains("distribution.source"), "no registry was named");
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn a_killed_import_resumes_where_it_ended() {
-    needs_containerd!();
-    let node = Node::start("native").await;
+async fn a_killed_import_resumes_where_it_ended(release: Release) {
+    let node = Node::start(release, "native").await;
     let (image, reference) = one_layer(&node, "1", 48 << 20);
     let reached = Arc::new(Mutex::new(0));
     let killed = std::thread::spawn({
@@ -217,10 +230,8 @@ async fn a_killed_import_resumes_where_it_ended() {
     assert_eq!(containerd.present(&[reference]).await.expect("containerd answers"), [Some(imported.config)]);
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_after_it() {
-    needs_containerd!();
-    let mut node = Node::start("native").await;
+async fn a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_after_it(release: Release) {
+    let mut node = Node::start(release, "native").await;
     let (image, reference) = one_layer(&node, "1", 32 << 20);
     let containerd = node.containerd();
     let far = CancelFlag::new();
@@ -244,10 +255,8 @@ async fn a_killed_containerd_is_the_environments_fault_and_the_import_goes_on_af
     assert_eq!(containerd.present(&[reference]).await.expect("containerd answers"), [Some(imported.config)]);
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next() {
-    needs_containerd!();
-    let node = Node::start("native").await;
+async fn an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next(release: Release) {
+    let node = Node::start(release, "native").await;
     let (image, reference) = one_layer(&node, "1", 100_000);
     // What a killed import leaves: its snapshot, prepared and half unpacked, held by its lease.
     let chain = {
@@ -267,10 +276,8 @@ async fn an_import_killed_while_unpacking_leaves_nothing_that_blocks_the_next() 
     assert!(!snapshots.contains("extract-") && snapshots.contains(&chain), "{snapshots}");
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn a_cancelled_import_ends_and_can_be_taken_up_again() {
-    needs_containerd!();
-    let node = Node::start("native").await;
+async fn a_cancelled_import_ends_and_can_be_taken_up_again(release: Release) {
+    let node = Node::start(release, "native").await;
     let (image, _) = one_layer(&node, "1", 24 << 20);
     let containerd = node.containerd();
     let cancel = CancelFlag::new();
@@ -284,10 +291,8 @@ async fn a_cancelled_import_ends_and_can_be_taken_up_again() {
     import(&containerd, &image).await.expect("the image is good");
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn bad_content_is_told_from_a_bad_node_and_a_lost_blob() {
-    needs_containerd!();
-    let node = Node::start("native").await;
+async fn bad_content_is_told_from_a_bad_node_and_a_lost_blob(release: Release) {
+    let node = Node::start(release, "native").await;
     let containerd = node.containerd();
     let refused = async |image: &ImageToImport| {
         let error = import(&containerd, image).await.expect_err("the image is bad");
@@ -336,10 +341,8 @@ async fn bad_content_is_told_from_a_bad_node_and_a_lost_blob() {
     assert!(matches!(error, ImportError::Unreachable { .. }), "{error}");
 }
 
-#[tokio::test(flavor = "current_thread")]
-async fn a_tag_moves_with_our_images_but_never_from_somebody_elses() {
-    needs_containerd!();
-    let node = Node::start("native").await;
+async fn a_tag_moves_with_our_images_but_never_from_somebody_elses(release: Release) {
+    let node = Node::start(release, "native").await;
     let containerd = node.containerd();
     let (first, first_reference) = one_layer(&node, "stable", 10_000);
     let (second, second_reference) = one_layer(&node, "stable", 10_000);

@@ -7,29 +7,94 @@ use std::time::Duration;
 use airlift_agent::import::Containerd;
 use airlift_agent::ports::images::Images;
 
+/// Names the directory with a newer containerd and its tools: `tests/run` builds one and sets this.
+const NEWER: &str = "AIRLIFT_TESTS_CONTAINERD";
+
+/// Which containerd a test is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The distribution's package, 1.6 on Debian 12.
+    Distribution,
+    /// The one that `tests/run` builds from its module, 2.x.
+    Newer,
+}
+
+impl Release {
+    /// Says why the test cannot run here, if so.
+    ///
+    /// A newer containerd that was promised and is not there is a failure.
+    pub(crate) fn cannot_run(self) -> Option<&'static str> {
+        if !rustix::process::geteuid().is_root() {
+            return Some("containerd needs root");
+        }
+        if self == Self::Newer && std::env::var_os(NEWER).is_none() {
+            return Some(
+                "no newer containerd; tests/run builds one and names it in AIRLIFT_TESTS_CONTAINERD",
+            );
+        }
+        let lacks = |name: &str| {
+            let mut command = self.command(name);
+            command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
+        };
+        match self {
+            _ if !lacks("containerd") && !lacks("ctr") => None,
+            Self::Distribution => Some("containerd is not installed (apt-get install containerd runc)"),
+            Self::Newer => panic!("{NEWER} names no directory with containerd and ctr"),
+        }
+    }
+
+    /// One of its programs, which finds the others of its kind first.
+    fn command(self, name: &str) -> Command {
+        let Some(folder) = std::env::var_os(NEWER).filter(|_| self == Self::Newer) else {
+            return Command::new(name);
+        };
+        let mut path = folder.clone();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut command = Command::new(PathBuf::from(folder).join(name));
+        command.env("PATH", path);
+        command
+    }
+
+    /// The tables of the Kubernetes side: 2.x has cut it into three plugins.
+    fn config(self, snapshotter: &str, cni: &str) -> String {
+        match self {
+            Self::Distribution => format!(
+                r#"version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_port = "0"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "{snapshotter}"
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = "{cni}"
+"#
+            ),
+            Self::Newer => format!(
+                r#"version = 3
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_port = "0"
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "{snapshotter}"
+[plugins."io.containerd.cri.v1.runtime".cni]
+conf_dir = "{cni}"
+"#
+            ),
+        }
+    }
+}
+
 /// A running containerd. Dropping it kills the process and removes what it mounted and wrote.
 pub(crate) struct Node {
     folder: tempfile::TempDir,
     process: Option<Child>,
+    release: Release,
     snapshotter: &'static str,
 }
 
-/// Says why the tests cannot run here, if so.
-pub(crate) fn cannot_run() -> Option<&'static str> {
-    let has = |program: &str| {
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    };
-    if !rustix::process::geteuid().is_root() {
-        return Some("containerd needs root");
-    }
-    (!has("containerd") || !has("ctr"))
-        .then_some("containerd is not installed (apt-get install containerd runc)")
-}
-
 impl Node {
-    pub(crate) async fn start(snapshotter: &'static str) -> Self {
+    pub(crate) async fn start(release: Release, snapshotter: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
-        let mut node = Self { folder, process: None, snapshotter };
+        let mut node = Self { folder, process: None, release, snapshotter };
         std::fs::create_dir(node.blobs()).expect("a scratch folder");
         node.launch().await;
         node
@@ -58,30 +123,24 @@ impl Node {
     /// Starts containerd on what is there and waits until its Kubernetes side answers.
     pub(crate) async fn launch(&mut self) {
         let path = |name: &str| self.path().join(name).display().to_string();
+        let tables = self.release.config(self.snapshotter, &path("cni"));
+        let (version, tables) = tables.split_once('\n').expect("the version stands first");
         let config = format!(
-            r#"version = 2
+            r#"{version}
 root = "{root}"
 state = "{state}"
 disabled_plugins = ["io.containerd.internal.v1.opt"]
 [grpc]
 address = "{socket}"
-[plugins."io.containerd.grpc.v1.cri"]
-stream_server_port = "0"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "{snapshotter}"
-[plugins."io.containerd.grpc.v1.cri".cni]
-conf_dir = "{cni}"
-"#,
+{tables}"#,
             root = path("root"),
             state = path("state"),
             socket = self.socket().display(),
-            snapshotter = self.snapshotter,
-            cni = path("cni"),
         );
         let file = self.path().join("config.toml");
         std::fs::write(&file, config).expect("the scratch folder is writable");
         let log = std::fs::File::create(self.path().join("log")).expect("the scratch folder is writable");
-        let mut command = Command::new("containerd");
+        let mut command = self.release.command("containerd");
         command.arg("--config").arg(file).stdout(Stdio::null()).stderr(log);
         self.process = Some(command.spawn().expect("containerd is installed"));
         for _ in 0..150 {
@@ -96,7 +155,9 @@ conf_dir = "{cni}"
 
     /// Runs containerd's own tool and returns what it prints.
     pub(crate) fn ctr(&self, arguments: &[&str]) -> String {
-        let output = Command::new("ctr")
+        let output = self
+            .release
+            .command("ctr")
             .arg("--address")
             .arg(self.socket())
             .args(["--namespace", "k8s.io"])
