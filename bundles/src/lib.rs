@@ -16,7 +16,9 @@ pub mod media;
 pub mod pack;
 pub mod parameters;
 pub mod pieces;
+pub mod quantity;
 pub mod render;
+pub mod reversal;
 pub mod wire;
 
 #[cfg(test)]

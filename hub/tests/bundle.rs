@@ -119,6 +119,40 @@ fn faults_of_the_folder_are_named_with_file_and_line() {
 }
 
 #[test]
+fn a_version_that_could_not_be_rolled_back_is_refused_unless_the_app_says_never() {
+    let desk = desk_with_app();
+    let write = |file: &str, text: &str| fs::write(desk.path().join("shop").join(file), text).unwrap();
+    let binding = |role: &str| {
+        format!(
+            "{OBJECTS}---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n\
+             metadata: {{name: shop, namespace: shop}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}\n"
+        )
+    };
+    write("manifests/shop.yaml", &binding("view"));
+    desk.good(&format!("{BUILD} -o shop-1.tar"));
+    let said = desk.good(&format!("{BUILD} --from shop-1.tar -o same.tar"));
+    assert!(said.contains("\nreversible from shop@1.4.2\n") || said.starts_with("reversible from"), "{said}");
+    write("manifests/shop.yaml", &binding("edit"));
+    for out in ["shop-2.tar", "shop-2"] {
+        let told = desk.bad(7, &format!("{BUILD} --from shop-1.tar -o {out}"));
+        assert!(told.contains("error[AL0711]") && told.contains("rollback: never"), "{told}");
+        assert!(!desk.path().join(out).exists() && !desk.path().join("shop-2.release.json").exists());
+    }
+    assert!(!desk.path().join("shop-2.tar.layout").exists());
+    write("airlift.yaml", &format!("{APP}recreate: [rbac.authorization.k8s.io/RoleBinding]\n"));
+    let said = desk.good(&format!("{BUILD} --from shop-1.tar -o shop-2.tar"));
+    assert!(said.contains("reversible-by-recreate from shop@1.4.2"), "{said}");
+    assert!(
+        said.contains("RoleBinding shop/shop: /roleRef cannot change (deleted and created anew)"),
+        "{said}"
+    );
+    write("airlift.yaml", &format!("{APP}rollback: never\n"));
+    let said = desk.good(&format!("{BUILD} --from shop-1.tar -o shop-3"));
+    assert!(said.contains("irreversible from shop@1.4.2"), "{said}");
+}
+
+#[test]
 fn a_new_folder_lints_and_inspects() {
     let desk = Desk::new();
     desk.good("bundle init greeter");

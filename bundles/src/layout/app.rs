@@ -20,6 +20,9 @@ pub const HEALTH_RULES_MAX: usize = 16;
 /// Entries of any other list of a descriptor, at most.
 const ENTRIES_MAX: usize = 1000;
 
+/// Kinds whose deletion takes along what others keep under them.
+const HOLDERS: [&str; 2] = ["/Namespace", "apiextensions.k8s.io/CustomResourceDefinition"];
+
 /// Everything about an app but its objects and images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppDescriptor {
@@ -260,6 +263,14 @@ impl AppDescriptor {
         }
         for rule in &self.ignore {
             rule.pointers.iter().try_for_each(|pointer| check_pointer(pointer))?;
+        }
+        for kind in &self.recreate {
+            let (_, name) = kind.split_once('/').unwrap_or_default();
+            if name.is_empty() || HOLDERS.contains(&kind.as_str()) {
+                return Err(format!(
+                    "{kind} is no kind, as group/Kind, that can be deleted and created anew"
+                ));
+            }
         }
         for (name, parameter) in &self.parameters {
             parameter.check().map_err(|fault| format!("parameter {name}: {fault}"))?;

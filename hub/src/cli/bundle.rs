@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::terminal::Terminal;
 
 mod build;
+mod compare;
 pub(crate) mod files;
 mod inspect;
 mod trust;

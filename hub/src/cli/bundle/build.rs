@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{AppName, Counter, FleetId, Sha256Digest, Timestamp};
+use airlift_bundles::layout::LayoutDir;
 use airlift_bundles::limits::Limits;
 use airlift_bundles::pack::{PackError, Packed, ReleaseFacts, pack, write_archive};
 use clap::Args;
 
-use super::files::release_file;
+use super::compare::check_way_back;
+use super::files::{BundleFiles, release_file};
 use crate::cli::envelope_file;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{human_bytes, line};
@@ -35,7 +37,9 @@ pub(crate) struct Lint {
 #[command(after_help = "Examples:
   airlift bundle build shop --fleet lab --seq 7 -o shop-7.tar
   airlift bundle build shop --fleet lab --seq 8 --floor 7 -o shop-8
+  airlift bundle build shop --fleet lab --seq 8 --from shop-7.tar -o shop-8.tar
 
+With --from the objects of both bundles are compared: what a site could not roll back by itself is refused.
 The same folder gives the same bundle, byte for byte. A release's number only rises within its epoch.")]
 pub(crate) struct Build {
     /// The folder with airlift.yaml
@@ -58,6 +62,9 @@ pub(crate) struct Build {
     /// The release that it follows, by digest
     #[arg(long, value_name = "DIGEST")]
     prev: Option<Sha256Digest>,
+    /// The bundle before it: refuse a change that a site could not roll back
+    #[arg(long, value_name = "BUNDLE")]
+    from: Option<PathBuf>,
     /// The time that the release says it was drafted (RFC 3339, UTC); now by default
     #[arg(long, value_name = "TIME")]
     issued_at: Option<Timestamp>,
@@ -116,9 +123,9 @@ pub(crate) fn build(arguments: &Build, terminal: Terminal) -> Result<(), Failure
     }
     let archive = out.extension().is_some_and(|ending| ending == "tar");
     let packed = if archive {
-        pack_archive(&arguments.folder, out)?
+        pack_archive(&arguments.folder, out, arguments.from.as_deref())?
     } else {
-        pack(&arguments.folder, out, &Limits::DEFAULT)?
+        pack_checked(&arguments.folder, out, arguments.from.as_deref())?
     };
     let draft = Envelope::draft(&packed.draft(&ReleaseFacts {
         fleet_id: arguments.fleet.clone(),
@@ -135,8 +142,21 @@ pub(crate) fn build(arguments: &Build, terminal: Terminal) -> Result<(), Failure
     Ok(())
 }
 
+/// Packs into `layout`, and takes it away again where there would be no way back to `from`.
+fn pack_checked(folder: &Path, layout: &Path, from: Option<&Path>) -> Result<Packed, Failure> {
+    let packed = pack(folder, layout, &Limits::DEFAULT)?;
+    let Some(from) = from else { return Ok(packed) };
+    let files = BundleFiles::Layout(LayoutDir(layout.to_owned()));
+    let checked = files.read_bundle(&packed.index).and_then(|bundle| check_way_back(from, &files, &bundle));
+    if let Err(failure) = checked {
+        fs::remove_dir_all(layout)?;
+        return Err(failure);
+    }
+    Ok(packed)
+}
+
 /// Packs beside `out` and writes it as one tar.
-fn pack_archive(folder: &Path, out: &Path) -> Result<Packed, Failure> {
+fn pack_archive(folder: &Path, out: &Path, from: Option<&Path>) -> Result<Packed, Failure> {
     let beside = |ending: &str| {
         let mut name = out.file_name().unwrap_or_default().to_owned();
         name.push(ending);
@@ -147,7 +167,7 @@ fn pack_archive(folder: &Path, out: &Path) -> Result<Packed, Failure> {
     if layout.exists() {
         fs::remove_dir_all(&layout)?;
     }
-    let packed = pack(folder, &layout, &Limits::DEFAULT)?;
+    let packed = pack_checked(folder, &layout, from)?;
     let written = File::create(&partial).and_then(|mut file| {
         write_archive(&layout, &mut file)?;
         file.sync_all()?;

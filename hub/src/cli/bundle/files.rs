@@ -4,11 +4,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use airlift_bundles::ids::Sha256Digest;
+use airlift_bundles::layout::objects::ObjectsReader;
 use airlift_bundles::layout::{Blobs, Bundle, LayoutDir};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::media::{
     MediaArchive, MediaDirectory, MediaError, MediaKind, MediaSource, OpenBlob, copy_verified,
 };
+use airlift_bundles::render::object::ObjectId;
+use serde_json::Value;
 
 use crate::cli::client::content::BlobSource;
 use crate::cli::envelope_file;
@@ -73,6 +76,24 @@ impl BundleFiles {
             let code = error.code();
             Failure::new(Kind::Refused, error).code(code).during(format!("bundle {index} is not good"))
         })
+    }
+
+    /// Reads the objects of a bundle, one at a time.
+    pub(crate) fn each_object(
+        &self,
+        bundle: &Bundle,
+        mut visit: impl FnMut(ObjectId, Value),
+    ) -> Result<(), Failure> {
+        let refuse = |error: Box<dyn std::error::Error>| {
+            Failure::new(Kind::Refused, error).code(airlift_bundles::code::Code::BundleMalformed)
+        };
+        let packed = self.need_blob(&bundle.objects().digest)?.reader;
+        let objects = ObjectsReader::new(packed, bundle.objects_raw().size, &Limits::DEFAULT);
+        for object in objects.map_err(|error| refuse(error.into()))? {
+            let object = object.map_err(|error| refuse(error.into()))?;
+            visit(ObjectId::of(&object).map_err(|error| refuse(error.into()))?, object);
+        }
+        Ok(())
     }
 
     /// Every blob of a bundle with its size, `index.json` first: the order in which a hub can use them.

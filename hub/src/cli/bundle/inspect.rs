@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use airlift_bundles::document::release::{ParameterDeclaration, Scalar, Statement};
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::layout::Bundle;
-use airlift_bundles::layout::objects::ObjectsReader;
 use airlift_bundles::limits::Limits;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::files::BundleFiles;
-use crate::cli::failure::{Failure, Kind};
+use crate::cli::failure::Failure;
 use crate::cli::output::{Format, OutputArgs, human_bytes, line, print_json, printable};
 
 #[derive(Debug, Args)]
@@ -47,21 +46,8 @@ pub(crate) fn inspect(arguments: &Inspect) -> Result<(), Failure> {
 
 /// The objects as `Kind namespace/name`.
 fn object_names(files: &BundleFiles, bundle: &Bundle) -> Result<Vec<String>, Failure> {
-    let refuse = |error: airlift_bundles::layout::objects::ObjectsError| {
-        Failure::new(Kind::Refused, error).code(airlift_bundles::code::Code::BundleMalformed)
-    };
-    let packed = files.need_blob(&bundle.objects().digest)?.reader;
-    let objects = ObjectsReader::new(packed, bundle.objects_raw().size, &Limits::DEFAULT).map_err(refuse)?;
     let mut names = Vec::new();
-    for object in objects {
-        let object = object.map_err(refuse)?;
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
-        let (kind, name) = (text("/kind").unwrap_or("?"), text("/metadata/name").unwrap_or("?"));
-        names.push(match text("/metadata/namespace") {
-            Some(namespace) => format!("{kind} {namespace}/{name}"),
-            None => format!("{kind} {name}"),
-        });
-    }
+    files.each_object(bundle, |id, _| names.push(id.to_string()))?;
     Ok(names)
 }
 
