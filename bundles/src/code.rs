@@ -215,6 +215,9 @@ codes! {
     "0716" RequiredLeft: "required app went back",
         "An app that this version requires went back to an older version, so this app went back before it.",
         "Correct the required app; this one follows by itself.";
+    "0717" HoldsOthers: "others have something in it",
+        "A namespace, definition of a kind or claim was to be deleted, but holds what this app did not make. It was left as it is, with everything in it.",
+        "Move or delete what is listed; it goes with the next version, or when the agent starts again.";
     "0801" HubUnreachable: "hub cannot be reached",
         "No connection to the hub could be made. Nothing was changed.",
         "Check the address and that `airlift hub serve` runs.";

@@ -4,16 +4,21 @@
 //! for byte as it was rendered, replies are asked for as metadata only, and the status, `Retry-After` and
 //! continuation tokens are ours to read. Nothing is cached but where kinds live and which nodes are Ready.
 
+mod autoscaled;
 mod connection;
 mod discovery;
 pub mod fields;
+mod holdings;
 mod kube;
 mod lease;
 mod listing;
 mod nodes;
+pub mod others;
+pub mod owned;
 pub mod pace;
 pub mod path;
 pub mod refusal;
+mod room;
 mod watch;
 
 pub(crate) use self::connection::Ask;

@@ -24,11 +24,14 @@ mod drift;
 mod heal;
 mod live;
 mod local;
+mod need;
 pub mod outbox;
 mod outcome;
 mod prune;
+mod replace;
 mod requires;
 mod settle;
+mod trial;
 mod watch;
 mod work;
 

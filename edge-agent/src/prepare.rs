@@ -4,8 +4,10 @@
 //! once into a cache file, and an object is read from its line when it is sent. The cache is derived; it is emptied
 //! at every start.
 
+mod before;
 mod cache;
 mod plan;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -33,10 +35,13 @@ use crate::core::object::{
 };
 use crate::ports::cluster::APP_LABEL;
 use crate::ports::images::{BlobSource, ImageToImport};
-use crate::ports::{Content as _, Store};
+use crate::ports::{Cluster, Content as _, Store};
 use crate::receive::content::DiskContent;
+use before::Before;
 use cache::Lines;
 
+/// Where workloads that can be scaled have their number of pods.
+pub const REPLICAS: &str = "/spec/replicas";
 /// Unpacked objects layers that are kept open: the coming and the previous generation of two apps.
 const OPEN_MAX: usize = 4;
 
@@ -54,6 +59,8 @@ struct Opened {
     bundle: Bundle,
     renderer: Renderer,
     hashes: ConfigHashes,
+    /// Workloads whose replicas an autoscaler of the same bundle sets.
+    autoscaled: Vec<ObjectId>,
     lines: Lines,
 }
 
@@ -87,11 +94,18 @@ impl Bodies {
     }
 
     /// Renders all objects of a generation, checks them against its release and, where it is not accepted yet,
-    /// against the scope of that release's role, and plans.
+    /// against the scope of that release's role, compares them with what they may be now, and plans.
     ///
     /// # Errors
-    /// A failure of the app where the content contradicts what was signed, of the surroundings where the disk fails.
-    pub async fn prepare(&self, generation: &Generation, scope: Option<&Scope>) -> Result<Plan, Failure> {
+    /// A failure of the app where the content contradicts what was signed, of the surroundings where the disk or the
+    /// API server fails.
+    pub async fn prepare(
+        &self,
+        generation: &Generation,
+        scope: Option<&Scope>,
+        before: &[Arc<Generation>],
+        cluster: &dyn Cluster,
+    ) -> Result<Plan, Failure> {
         let release =
             self.store.document(generation.release).await.map_err(|error| surroundings(error.to_string()))?;
         let release = release.ok_or_else(|| surroundings("the release document is not here".into()))?;
@@ -103,6 +117,7 @@ impl Bodies {
         app.check_release(&statement.predicate).map_err(|field| {
             app_failure(Code::DescriptorDiffers, format!("release and bundle differ in {field}"))
         })?;
+        let mut before = Before::open(self, &opened, generation, before, cluster);
         let mut objects = Vec::new();
         let mut places = Vec::new();
         for index in 0..opened.lines.count() {
@@ -115,6 +130,7 @@ impl Bodies {
             places.push(place);
             let bytes = serde_json::to_vec(&body).map_err(|error| surroundings(error.to_string()))?;
             let mut traits = plan::traits(&id, &app.adopt);
+            traits.recreate = before.compare(&id, &body).await?;
             traits.observed |= app.health.iter().any(|rule| rule.object().is_same_object(&id));
             objects.push(ObjectEntry {
                 index,
@@ -138,15 +154,22 @@ impl Bodies {
             watch_ms: app.watch_s.unwrap_or(0).saturating_mul(1000),
             deletion_budget: app.deletion_budget.map(|budget| u32::try_from(budget).unwrap_or(u32::MAX)),
         };
-        Ok(Plan { images: images.collect(), objects, policy })
+        Ok(Plan { images: images.collect(), objects, policy, irreversible: before.irreversible() })
     }
 
-    /// Renders one object, as it is sent.
+    /// Renders one object, as it is sent, with the fields of it that are left to others.
     ///
     /// # Errors
     /// As [`Bodies::prepare`].
-    pub fn body(&self, generation: &Generation, index: u32) -> Result<Value, Failure> {
-        Ok(self.opened(generation)?.render(generation, index)?.1)
+    pub fn body(&self, generation: &Generation, index: u32) -> Result<(Value, Vec<String>), Failure> {
+        let opened = self.opened(generation)?;
+        let (id, body) = opened.render(generation, index)?;
+        let rules = opened.bundle.app().ignore.iter().filter(|rule| rule.object().is_same_object(&id));
+        let mut left: Vec<String> = rules.flat_map(|rule| rule.pointers.iter().cloned()).collect();
+        if opened.autoscaled.iter().any(|target| target.is_same_object(&id)) {
+            left.push(REPLICAS.to_owned());
+        }
+        Ok((body, left))
     }
 
     /// The images that a generation's pods use, as they are put into the container runtime.
@@ -215,16 +238,23 @@ impl Bodies {
         let lines = Lines::unpack(packed, bundle.objects_raw().size, path)
             .map_err(|error| app_failure(Code::BundleMalformed, error.to_string()))?;
         let renderer = self.renderer(&bundle, generation)?;
-        let mut opened =
-            Opened { id: generation.id, bundle, renderer, hashes: ConfigHashes::default(), lines };
-        if !opened.bundle.app().no_config_hash {
-            let mut hashes = ConfigHashes::default();
-            for index in 0..opened.lines.count() {
-                let (id, object) = opened.render(generation, index)?;
+        let (mut hashes, mut autoscaled) = (ConfigHashes::default(), Vec::new());
+        let mut opened = Opened {
+            id: generation.id,
+            bundle,
+            renderer,
+            hashes: ConfigHashes::default(),
+            autoscaled: Vec::new(),
+            lines,
+        };
+        for index in 0..opened.lines.count() {
+            let (id, object) = opened.render(generation, index)?;
+            if !opened.bundle.app().no_config_hash {
                 hashes.learn(&id, &object);
             }
-            opened.hashes = hashes;
+            autoscaled.extend(plan::scale_target(&id, &object));
         }
+        (opened.hashes, opened.autoscaled) = (hashes, autoscaled);
         let opened = Arc::new(opened);
         open.push_back(Arc::clone(&opened));
         if open.len() > OPEN_MAX {

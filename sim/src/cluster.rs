@@ -7,13 +7,15 @@
 //! that is down, throttles or fails. A StatefulSet that was in trouble stays so until its broken pod is deleted.
 //! Health is judged by the agent's own rules over the statuses it makes.
 //!
-//! It does not model: schemas, defaulting and validation (so an unknown field is accepted, and immutable fields can
-//! change), list types beyond "named elements" and "one leaf", `Update` and subresource managers, ReplicaSets and
-//! pods as objects (pods exist only inside a health reading or a workload's list of them), rolling updates that keep old pods ready, scheduling,
+//! Fields that cannot change are those of the product's own table. It does not model: schemas, defaulting and other
+//! validation (so an unknown field is accepted), list types beyond "named elements" and "one leaf", `Update` and
+//! subresource managers, ReplicaSets and pods as objects (pods exist only inside a health reading or a workload's
+//! list of them), rolling updates that keep old pods ready, scheduling,
 //! quotas, admission and webhooks, RBAC, and events. What a test needs of these it must ask of a real cluster.
 
 mod behaviour;
 pub mod contract;
+mod guard;
 mod kinds;
 mod model;
 mod ownership;
@@ -27,7 +29,7 @@ use airlift_agent::core::api::{ApiError, Applied, Found, PodFound};
 use airlift_agent::core::event::Event;
 use airlift_agent::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
 use airlift_agent::ports::Boxed;
-use airlift_agent::ports::cluster::{ApplyRequest, Cluster, Propagation, Resolved};
+use airlift_agent::ports::cluster::{ApplyRequest, Cluster, Propagation, Resolved, Room};
 use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::AppName;
 use serde_json::Value;
@@ -155,6 +157,19 @@ impl Cluster for ModelCluster {
         self.answer(|model, _| model.list(app, gvk, only))
     }
 
+    fn others<'a>(
+        &'a self,
+        object: &'a ObjectRef,
+        ours: &'a BTreeSet<Uid>,
+        claims: bool,
+    ) -> Boxed<'a, Result<Vec<String>, ApiError>> {
+        self.answer(|model, _| model.others(object, ours, claims))
+    }
+
+    fn is_autoscaled<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<bool, ApiError>> {
+        self.answer(|model, _| model.is_autoscaled(object))
+    }
+
     fn watch(&self, kinds: BTreeSet<Arc<Gvk>>, events: mpsc::Sender<Event>) -> Boxed<'_, ()> {
         Box::pin(self.watch_until_dropped(kinds, events))
     }
@@ -182,6 +197,10 @@ impl Cluster for ModelCluster {
 
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>> {
         self.answer(|model, _| model.resolve(gvk))
+    }
+
+    fn image_room(&self) -> Boxed<'_, Result<Option<Room>, ApiError>> {
+        self.answer(|model, _| model.image_room())
     }
 
     fn cluster_uid(&self) -> Boxed<'_, Result<Uid, ApiError>> {

@@ -23,6 +23,8 @@ struct ResourceList {
 
 #[derive(Debug, Deserialize)]
 struct Resource {
+    #[serde(default)]
+    verbs: Vec<String>,
     name: String,
     #[serde(default)]
     namespaced: bool,
@@ -31,6 +33,54 @@ struct Resource {
     group: String,
     #[serde(default)]
     version: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GroupList {
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    preferred_version: GroupVersion,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GroupVersion {
+    group_version: String,
+}
+
+/// Every kind that can be listed, in the version that its group prefers.
+///
+/// What cannot be asked is an error: whoever asks must know that nothing is left out.
+pub(super) async fn listable_kinds(connection: &Connection) -> Result<Vec<(Gvk, Resolved)>, ApiError> {
+    let reply = connection.send(&Ask::get("/apis".into(), WHOLE)).await?;
+    let groups: GroupList = serde_json::from_slice(&reply)
+        .map_err(|error| unusable(&format!("list of API groups cannot be read: {error}")))?;
+    let named = groups.groups.into_iter().map(|group| group.preferred_version.group_version);
+    let mut kinds = Vec::new();
+    for group_version in std::iter::once("v1".to_owned()).chain(named) {
+        let any = Gvk::new(&group_version, "");
+        let list = resources(connection, &any).await?;
+        let listable = list
+            .into_iter()
+            .filter(|found| !found.name.contains('/') && found.verbs.iter().any(|verb| verb == "list"));
+        kinds.extend(listable.map(|found| {
+            let resolved = Resolved { plural: found.name, namespaced: found.namespaced };
+            (Gvk { kind: found.kind, ..any.clone() }, resolved)
+        }));
+    }
+    Ok(kinds)
+}
+
+async fn resources(connection: &Connection, gvk: &Gvk) -> Result<Vec<Resource>, ApiError> {
+    let reply = connection.send(&Ask::get(of_group_version(gvk), WHOLE)).await?;
+    let list: ResourceList = serde_json::from_slice(&reply)
+        .map_err(|error| unusable(&format!("discovery of {}: {error}", gvk.api_version())))?;
+    Ok(list.resources)
 }
 
 /// What is known of kinds.
@@ -44,16 +94,13 @@ impl Discovery {
         if let Some(known) = self.lock().get(gvk) {
             return Ok(known.clone());
         }
-        let ask = Ask::get(of_group_version(gvk), WHOLE);
-        let reply = connection.send(&ask).await.map_err(|error| match error.class {
+        let list = resources(connection, gvk).await.map_err(|error| match error.class {
             ApiErrorClass::NotFound => kind_unknown(&gvk.to_string()),
             _ => error,
         })?;
-        let list: ResourceList = serde_json::from_slice(&reply)
-            .map_err(|error| unusable(&format!("discovery of {}: {error}", gvk.api_version())))?;
         let mut known = self.lock();
         // Names with a slash are subresources, and `scale` names the kind and group of another place.
-        let own = list.resources.into_iter().filter(|found| {
+        let own = list.into_iter().filter(|found| {
             !found.name.contains('/')
                 && (found.group.is_empty() || found.group == gvk.group)
                 && (found.version.is_empty() || found.version == gvk.version)

@@ -9,6 +9,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::others::Owner;
+use crate::core::object::Uid;
+
 /// Every manager of ours is this and the app's name.
 pub const MANAGER_PREFIX: &str = "airlift/";
 
@@ -49,8 +52,17 @@ pub struct Metadata<'a> {
     pub deletion_timestamp: Option<String>,
     labels: BTreeMap<String, IgnoredAny>,
     annotations: BTreeMap<String, IgnoredAny>,
+    owner_references: Vec<OwnerReference>,
     #[serde(borrow)]
     managed_fields: Vec<Entry<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OwnerReference {
+    api_version: String,
+    kind: String,
+    uid: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,6 +104,16 @@ impl Metadata<'_> {
         let (mark, tool) = TRACKERS.iter().find(|(mark, _)| marked(mark))?;
         let own = self.ours().any(|(_, entry)| entry.holds_mark(mark));
         (!own).then(|| (*tool).to_owned())
+    }
+
+    /// What it goes with.
+    #[must_use]
+    pub fn owners(&self) -> Vec<Owner> {
+        let owner = |reference: &OwnerReference| {
+            let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
+            Owner { kind: format!("{group}/{}", reference.kind), uid: Uid(reference.uid.clone()) }
+        };
+        self.owner_references.iter().map(owner).collect()
     }
 
     fn ours(&self) -> impl Iterator<Item = (&str, &Entry<'_>)> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::autoscaled::Autoscaled;
 use super::connection::{Ask, Connection, WHOLE};
 use super::discovery::Discovery;
 use super::fields::{self, MANAGER_PREFIX, Metadata};
@@ -27,15 +28,17 @@ use crate::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound};
 use crate::core::event::Event;
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
 use crate::ports::Boxed;
-use crate::ports::cluster::{ApplyRequest, Cluster, Propagation, Resolved};
+use crate::ports::cluster::{ApplyRequest, Cluster, Propagation, Resolved, Room};
 
+/// How an API server says that a webhook with side effects keeps a request from being tried.
+const NO_DRY_RUN: &str = "does not support dry run";
 /// How long a look at the nodes serves: many workloads settle at the same time, and nodes change seldom.
 const NODES_LOOK: Duration = Duration::from_secs(5);
 
 /// A real cluster. Cheap to clone; all clones share one connection, one pace and one knowledge of kinds.
 #[derive(Debug, Clone)]
 pub struct KubeCluster {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What requests and watches share.
@@ -45,6 +48,7 @@ pub(super) struct Shared {
     pub(super) discovery: Discovery,
     pace: Pace,
     nodes: Mutex<Option<(Instant, Vec<NodeStatus>)>>,
+    pub(super) autoscaled: Autoscaled,
     /// `None` where nothing guards the cluster.
     lease: Option<Lease>,
 }
@@ -67,8 +71,8 @@ impl KubeCluster {
 
     fn make(connection: Arc<Connection>, lease: Option<Lease>) -> Self {
         let discovery = Discovery::default();
-        let (pace, nodes) = (Pace::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { connection, discovery, pace, nodes, lease }) }
+        let (pace, nodes, autoscaled) = (Pace::default(), Mutex::default(), Autoscaled::default());
+        Self { shared: Arc::new(Shared { connection, discovery, pace, nodes, autoscaled, lease }) }
     }
 
     /// Sends a request outside of the port's calls.
@@ -120,12 +124,20 @@ impl KubeCluster {
         drop(body);
         let ask = Ask::with_body(Method::PATCH, path, "application/apply-patch+yaml", bytes);
         let reply = self.shared.pace.run(self.shared.connection.send(&ask)).await;
-        let reply = self.learn(&request.object.gvk, reply)?;
+        let reply = match reply {
+            Err(error) if request.dry_run && error.message.contains(NO_DRY_RUN) => {
+                // It cannot be known beforehand; the real request will tell.
+                let (uid, fields_hash) = (Uid(String::new()), Blake3Digest::of(b""));
+                return Ok(Applied { uid, fields_hash, resource_version: String::new(), changed: false });
+            }
+            other => self.learn(&request.object.gvk, other)?,
+        };
         let metadata = read_metadata(&reply)?;
         let app = request.field_manager.strip_prefix(MANAGER_PREFIX).unwrap_or(&request.field_manager);
         // A body without a single field leaves no entry; ours always have the app's label.
         let fields_hash = metadata.hash_of(app).unwrap_or_else(|| Blake3Digest::of(b""));
-        Ok(Applied { fields_hash, uid: Uid(metadata.uid), resource_version: metadata.resource_version })
+        let resource_version = metadata.resource_version;
+        Ok(Applied { fields_hash, uid: Uid(metadata.uid), resource_version, changed: true })
     }
 
     pub(crate) async fn get_one(&self, object: &ObjectRef) -> Result<Value, ApiError> {
@@ -267,6 +279,19 @@ impl Cluster for KubeCluster {
         Box::pin(self.list_some(app, gvk, only))
     }
 
+    fn others<'a>(
+        &'a self,
+        object: &'a ObjectRef,
+        ours: &'a BTreeSet<Uid>,
+        claims: bool,
+    ) -> Boxed<'a, Result<Vec<String>, ApiError>> {
+        Box::pin(self.list_others(object, ours, claims))
+    }
+
+    fn is_autoscaled<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<bool, ApiError>> {
+        Box::pin(self.has_autoscaler(object))
+    }
+
     fn watch(&self, kinds: BTreeSet<Arc<Gvk>>, events: mpsc::Sender<Event>) -> Boxed<'_, ()> {
         Box::pin(watch_kinds(Arc::clone(&self.shared), kinds, events))
     }
@@ -294,6 +319,10 @@ impl Cluster for KubeCluster {
 
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>> {
         Box::pin(async { self.shared.discovery.resolve(&self.shared.connection, gvk).await })
+    }
+
+    fn image_room(&self) -> Boxed<'_, Result<Option<Room>, ApiError>> {
+        Box::pin(self.room_for_images())
     }
 
     fn cluster_uid(&self) -> Boxed<'_, Result<Uid, ApiError>> {

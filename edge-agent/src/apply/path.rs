@@ -51,7 +51,7 @@ pub fn with_query(mut path: String, query: &[(&str, &str)]) -> String {
 }
 
 /// Percent-encodes everything but what never has a meaning in a URL, so no name can leave its place in a path.
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

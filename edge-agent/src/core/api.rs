@@ -11,7 +11,7 @@ use super::object::{Generation, Gvk, ObjectRef, Uid};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiCall {
     /// Lists the metadata of all objects of a kind and answers for the named ones only: what is there before
-    /// anything is sent. A kind that the cluster does not know yet answers with an empty list.
+    /// anything is sent. A kind that the cluster does not know answers `KindUnknown`.
     List {
         /// For whom: the field manager whose entry is hashed is `airlift/<app>`.
         app: AppName,
@@ -40,6 +40,15 @@ pub enum ApiCall {
         /// Only this very object.
         uid: Uid,
     },
+    /// Looks for what would go with a namespace, a definition of a kind or a claim and is not the app's.
+    Others {
+        /// What is to be deleted.
+        object: ObjectRef,
+        /// Everything of the app: these, and what they own.
+        ours: Arc<BTreeSet<Uid>>,
+        /// Claims of the app's StatefulSets may go too.
+        claims: bool,
+    },
     /// Lists the pods of a StatefulSet or DaemonSet of ours.
     Pods {
         /// The workload.
@@ -65,6 +74,8 @@ pub enum ApiReply {
     Applied(Applied),
     /// To `Delete` and `DeletePod`: gone or going; also where it was gone already.
     Deleted,
+    /// To `Others`: names, the first of them; empty where nothing of others is there.
+    Others(Vec<String>),
     /// To `Pods`.
     Pods(Vec<PodFound>),
 }
@@ -110,6 +121,8 @@ pub struct Applied {
     pub resource_version: String,
     /// Hash of our managedFields entry (fields and apiVersion, not the time).
     pub fields_hash: Blake3Digest,
+    /// The object is another than before; `true` where that was not looked at.
+    pub changed: bool,
 }
 
 /// Why the API server did not do it; the class says what to do now.

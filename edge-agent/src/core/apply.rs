@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
-use airlift_bundles::ids::AppName;
+use airlift_bundles::document::status::AppState;
+use airlift_bundles::ids::{AppName, Sha256Digest};
 
 use super::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied, Found};
 use super::event::{Failure, FailureClass, OpId};
 use super::live::{Deed, Op};
-use super::object::{Gvk, ObjectRef, Uid, Verdict};
+use super::need::{Need, foreign, need};
+use super::object::{GenerationId, Gvk, ObjectEntry, ObjectRef, Uid, Verdict};
 use super::state::{Purpose, Step as AppStep};
-use super::write::{AppliedRow, ObjectRow};
+use super::write::{AppRow, AppliedRow, ObjectRow, WantedRow};
 use super::{Core, Effect, Turn, Write};
 
 /// First pause before one object is tried again; doubled each time.
@@ -25,52 +27,6 @@ const OBJECT_PAUSE_MS_MAX: u64 = 10_000;
 const REPAIR_PAUSE_MS_MAX: u64 = 300_000;
 /// Gates (CRDs) are read again after this.
 pub(super) const GATE_POLL_MS: u64 = 500;
-
-/// What to do about one object.
-enum Need {
-    Nothing,
-    Send,
-    /// It is going; look again later.
-    Await,
-    /// Somebody else's.
-    Foreign(Option<String>),
-}
-
-/// Compares what the plan wants, what was applied and what was found.
-fn need(row: &ObjectRow, found: Option<&Found>) -> Need {
-    let Some(wanted) = row.wanted else { return Need::Nothing };
-    let Some(found) = found else {
-        return if row.has_run() { Need::Nothing } else { Need::Send };
-    };
-    let known = row.applied.as_ref().filter(|applied| applied.uid == found.uid);
-    if let Some(owner) = &found.other_owner {
-        return Need::Foreign(Some(owner.clone()));
-    }
-    if known.is_none() && found.fields_hash.is_none() && !row.traits.adopt {
-        return Need::Foreign(None);
-    }
-    if found.terminating {
-        return Need::Await;
-    }
-    match known {
-        Some(applied)
-            if applied.sha256 == wanted.sha256 && found.fields_hash == Some(applied.fields_hash) =>
-        {
-            Need::Nothing
-        }
-        _ => Need::Send,
-    }
-}
-
-fn foreign(object: &ObjectRef, owner: Option<String>) -> Failure {
-    match owner {
-        None => Failure::app(
-            Code::ObjectNotOurs,
-            format!("{object} exists and was not made by this app; nothing of it was changed"),
-        ),
-        Some(owner) => Failure::app(Code::OtherOwner, format!("{object} belongs to {owner}")),
-    }
-}
 
 impl Core {
     /// The kinds of an app's planned objects.
@@ -112,7 +68,7 @@ impl Core {
     pub(super) fn plan_refusal(&self, app: &AppName) -> Option<Failure> {
         let live = self.live.apps.get(app)?;
         let plan = live.plan.as_ref()?;
-        let mine = self.rows.objects.get(app);
+        let runs = self.runs_once(app);
         for entry in &plan.objects {
             let other = self
                 .rows
@@ -122,15 +78,8 @@ impl Core {
             if let Some((other, _)) = other {
                 return Some(foreign(&entry.object, Some(format!("app {other}"))));
             }
-            let row = ObjectRow {
-                app: app.clone(),
-                object: entry.object.clone(),
-                applied: mine.and_then(|rows| rows.get(&entry.object)).and_then(|row| row.applied.clone()),
-                wanted: Some(super::write::WantedRow { index: entry.index, sha256: entry.sha256 }),
-                wave: entry.wave,
-                traits: entry.traits,
-            };
-            if let Need::Foreign(owner) = need(&row, live.found.get(&entry.object)) {
+            let row = self.planned_row(app, entry);
+            if let Need::Foreign(owner) = need(&row, live.found.get(&entry.object), runs) {
                 return Some(foreign(&entry.object, owner));
             }
         }
@@ -145,6 +94,25 @@ impl Core {
         })?;
         let reason = format!("image name {} stands for other content in another app", taken.image.reference);
         Some(Failure::app(Code::ImageNameTaken, reason))
+    }
+
+    /// The row of a planned object, with what is in the cluster by our doing.
+    pub(super) fn planned_row(&self, app: &AppName, entry: &ObjectEntry) -> ObjectRow {
+        let applied = self.inventoried(app, &entry.object).and_then(|row| row.applied.clone());
+        ObjectRow {
+            app: app.clone(),
+            object: entry.object.clone(),
+            applied,
+            wanted: Some(WantedRow { index: entry.index, sha256: entry.sha256 }),
+            wave: entry.wave,
+            traits: entry.traits,
+        }
+    }
+
+    /// The row of an object, also where it was planned in another version of its API.
+    pub(super) fn inventoried(&self, app: &AppName, object: &ObjectRef) -> Option<&ObjectRow> {
+        let rows = self.rows.objects.get(app)?;
+        rows.get(object).or_else(|| rows.values().find(|row| row.object.is_same_object(object)))
     }
 
     pub(super) fn drive_apply(&mut self, t: &mut Turn, app: &AppName) {
@@ -162,6 +130,7 @@ impl Core {
             Err(failure) => self.fail(t, app, failure),
             Ok(true) => {
                 self.live.app(app).todo = None;
+                self.clear_wait(t, app);
                 self.enter(t, app, AppStep::Settle);
             }
             Ok(false) => self.check_apply_time(t, app),
@@ -202,28 +171,25 @@ impl Core {
     }
 
     /// Notes what is to be sent, by wave.
-    fn make_todo(&mut self, t: &Turn, app: &AppName, kinds: &BTreeSet<Arc<Gvk>>) -> Result<(), Failure> {
-        let flying: BTreeSet<ObjectRef> = self
-            .live
-            .ops_of(app)
-            .filter_map(|(_, op)| match &op.deed {
-                Deed::Apply { object, .. } => Some(object.clone()),
-                _ => None,
-            })
-            .collect();
+    fn make_todo(&mut self, t: &mut Turn, app: &AppName, kinds: &BTreeSet<Arc<Gvk>>) -> Result<(), Failure> {
+        let runs = self.runs_once(app);
+        let flying: BTreeSet<ObjectRef> =
+            self.live.ops_of(app).filter_map(|(_, op)| op.deed.writes()).cloned().collect();
         let Some(live) = self.live.apps.get_mut(app) else { return Ok(()) };
         let mut todo: BTreeMap<u32, Vec<ObjectRef>> = BTreeMap::new();
+        let mut left = Vec::new();
+        live.going.clear();
         for row in self.rows.objects.get(app).into_iter().flat_map(BTreeMap::values) {
             if !kinds.contains(&row.object.gvk) || flying.contains(&row.object) {
                 continue;
             }
-            match need(row, live.found.get(&row.object)) {
+            match need(row, live.found.get(&row.object), runs) {
                 Need::Nothing => {}
-                Need::Send => todo.entry(row.wave).or_default().push(row.object.clone()),
-                Need::Await => {
-                    live.surveyed.remove(&row.object.gvk);
-                    live.retry_at = Some(t.now.mono_ms + 1000);
+                Need::Send | Need::Replace | Need::Remove => {
+                    todo.entry(row.wave).or_default().push(row.object.clone());
                 }
+                Need::Leave => left.push(row.object.clone()),
+                Need::Await => drop(live.going.insert(row.object.clone(), row.wave)),
                 Need::Foreign(owner) => return Err(foreign(&row.object, owner)),
             }
         }
@@ -232,28 +198,45 @@ impl Core {
             .filter(|row| row.traits.gate && row.wanted.is_some())
             .map(|row| (row.wave, row.object.clone()))
             .collect();
-        let awaits = live.retry_at.is_some();
-        live.todo = (!awaits).then_some(todo);
+        (live.todo, live.trial) = (Some(todo), None);
+        for object in left {
+            self.record_removed(t, app, &object);
+        }
+        if let Some(object) = self.live.app(app).going.keys().next().cloned() {
+            let message = format!("{object} is being deleted; it is made again when it is gone");
+            let error = ApiError { class: ApiErrorClass::Retryable, status: 0, message };
+            self.note_wait(t, app, &object, &error);
+        }
         Ok(())
     }
 
     /// Sends what the window allows of the lowest wave; answers whether everything is done.
     fn pump(&mut self, t: &mut Turn, app: &AppName) -> bool {
+        let resting = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Rest);
         loop {
-            let flying =
-                self.live.ops_of(app).filter(|(_, op)| matches!(op.deed, Deed::Apply { .. })).count();
+            let flying = self.live.ops_of(app).filter(|(_, op)| op.deed.writes().is_some()).count();
             let live = self.live.app(app);
             let window = live.window.size;
+            let going = live.going.values().min().copied();
             let Some(todo) = &mut live.todo else { return false };
             todo.retain(|_, objects| !objects.is_empty());
-            let Some(wave) = todo.keys().next().copied() else {
-                return flying == 0 && self.gates_open(t, app, u32::MAX);
+            let wave = todo.keys().next().copied();
+            let Some(wave) = wave.filter(|wave| resting || going.is_none_or(|going| *wave <= going)) else {
+                if going.is_some() && flying == 0 {
+                    self.list_again(t, app);
+                }
+                return going.is_none() && flying == 0 && self.gates_open(t, app, u32::MAX);
             };
-            let flying_below = self.live.ops_of(app).any(|(_, op)| match &op.deed {
-                Deed::Apply { object, .. } => self.wave_of(app, object).is_some_and(|below| below < wave),
-                _ => false,
+            let flying_below = self.live.ops_of(app).any(|(_, op)| {
+                op.deed
+                    .writes()
+                    .and_then(|object| self.wave_of(app, object))
+                    .is_some_and(|below| below < wave)
             });
             if flying >= window || flying_below || !self.gates_open(t, app, wave) {
+                return false;
+            }
+            if !self.try_wave(t, app, wave) {
                 return false;
             }
             let now_ms = t.now.mono_ms;
@@ -273,9 +256,17 @@ impl Core {
     fn send(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef) {
         let planned = self.rows.apps.get(app).and_then(|row| row.planned);
         let Some(generation) = self.generation(planned) else { return };
-        let wanted = self.rows.objects.get(app).and_then(|rows| rows.get(&object)).and_then(|row| row.wanted);
-        let Some(wanted) = wanted else { return };
-        let uid: Option<Uid> = self.live.app(app).found.get(&object).map(|found| found.uid.clone());
+        let Some(row) = self.rows.objects.get(app).and_then(|rows| rows.get(&object)) else { return };
+        let Some(wanted) = row.wanted else { return };
+        let found = self.live.apps.get(app).and_then(|live| live.found.get(&object));
+        let needed = need(row, found, self.runs_once(app));
+        let uid: Option<Uid> = found.map(|found| found.uid.clone());
+        if matches!(needed, Need::Replace | Need::Remove)
+            && let Some(uid) = uid
+        {
+            self.replace(t, app, object, uid);
+            return;
+        }
         let deed = Deed::Apply { object: object.clone(), generation: generation.id, sha256: wanted.sha256 };
         let op = self.live.begin_op(t.now, app, deed);
         let call = ApiCall::Apply { generation, index: wanted.index, object, uid, dry_run: false };
@@ -312,11 +303,15 @@ impl Core {
         match (deed, reply) {
             (Deed::List(gvk), Ok(ApiReply::Listed(found))) if present => {
                 live.found.extend(found.into_iter().map(|found| (found.object.clone(), found)));
+                live.unknown.remove(&gvk);
                 live.surveyed.insert(gvk);
             }
             (Deed::List(gvk), Err(error))
                 if present && matches!(error.class, ApiErrorClass::KindUnknown | ApiErrorClass::NotFound) =>
             {
+                if error.class == ApiErrorClass::KindUnknown {
+                    live.unknown.insert(gvk.clone());
+                }
                 live.surveyed.insert(gvk);
             }
             (Deed::List(_), Err(error)) if present => {
@@ -324,16 +319,33 @@ impl Core {
                 self.pause(t, &app, &failure);
             }
             (Deed::Apply { object, generation, sha256 }, Ok(ApiReply::Applied(applied))) => {
-                live.pauses.remove(&object);
+                let waited = live.pauses.remove(&object).is_some();
                 live.stopped = None;
                 live.sent += 1;
                 self.record_applied(t, &app, &object, &applied, (generation, sha256));
+                if waited {
+                    self.clear_wait(t, &app);
+                }
             }
             (Deed::Apply { object, .. }, Err(error)) if present => {
                 self.on_apply_error(t, &app, object, error)
             }
             (Deed::Pods(object), Ok(ApiReply::Pods(pods))) if present => self.on_pods(t, &app, object, &pods),
             (Deed::DeletePod(object), reply) => self.on_pod_deleted(&app, &object, reply),
+            (Deed::Try(update), Ok(_)) if present => self.on_tried(&app, update),
+            (Deed::Try(update), Err(error)) if present => self.on_try_error(t, &app, update, error),
+            (Deed::Replace(object), Ok(_)) => self.record_replaced(t, &app, &object),
+            (Deed::Replace(object), Err(error)) => match error.class {
+                ApiErrorClass::NotFound | ApiErrorClass::Conflict | ApiErrorClass::KindUnknown => {
+                    self.record_replaced(t, &app, &object);
+                }
+                _ if present => self.on_apply_error(t, &app, object, error),
+                _ => {}
+            },
+            (Deed::Others(object), Ok(ApiReply::Others(names))) if present => {
+                live.others.insert(object, names);
+            }
+            (Deed::Others(_), Err(error)) if present => self.pause(t, &app, &unavailable(&error)),
             (Deed::Delete(object), Ok(_)) => self.record_deleted(t, &app, object),
             (Deed::Delete(object), Err(error)) => match error.class {
                 ApiErrorClass::NotFound | ApiErrorClass::Conflict | ApiErrorClass::KindUnknown => {
@@ -351,7 +363,7 @@ impl Core {
         app: &AppName,
         object: &ObjectRef,
         applied: &Applied,
-        (generation, sha256): (super::object::GenerationId, airlift_bundles::ids::Sha256Digest),
+        (generation, sha256): (GenerationId, Sha256Digest),
     ) {
         let found = Found {
             object: object.clone(),
@@ -362,8 +374,13 @@ impl Core {
         };
         let live = self.live.app(app);
         live.found.insert(object.clone(), found);
-        live.repaired.insert(object.clone());
         live.touched.insert(object.clone());
+        if live.refused.as_ref().is_some_and(|(refused, _)| refused == object) {
+            live.refused = None;
+        }
+        if applied.changed {
+            live.repaired.insert(object.clone());
+        }
         let Some(row) = self.rows.objects.get(app).and_then(|rows| rows.get(object)) else { return };
         let mut row = row.clone();
         let (uid, fields_hash) = (applied.uid.clone(), applied.fields_hash);
@@ -372,10 +389,42 @@ impl Core {
     }
 
     fn on_apply_error(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef, error: ApiError) {
+        let row = self.rows.objects.get(app).and_then(|rows| rows.get(&object));
+        let wave = row.map_or(0, |row| row.wave);
+        let recreate = row.is_some_and(|row| row.traits.recreate);
         let resting = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Rest);
-        let wave = self.wave_of(app, &object).unwrap_or(0);
         let live = self.live.app(app);
-        let tries = live.pauses.get(&object).map_or(0, |(tries, _)| *tries);
+        let uid = live.found.get(&object).map(|found| found.uid.clone());
+        match (error.class, uid) {
+            (ApiErrorClass::Conflict, _) => {
+                // Another object bears the name now: whose it is must be seen before anything is sent.
+                live.found.remove(&object);
+                live.surveyed.remove(&object.gvk);
+                live.todo = None;
+            }
+            // Its content was not known, and it turns out to be the old one.
+            (ApiErrorClass::Final, Some(uid)) if recreate && error.status == 422 => {
+                self.replace(t, app, object, uid);
+                return;
+            }
+            (ApiErrorClass::Final, _) if !resting => {
+                let failure = refused(&object, &error);
+                self.fail(t, app, failure);
+                return;
+            }
+            _ => {}
+        }
+        if let Some(todo) = &mut self.live.app(app).todo {
+            todo.entry(wave).or_default().insert(0, object.clone());
+        }
+        self.pause_object(t, app, &object, &error);
+    }
+
+    /// Lets one object wait, longer each time.
+    pub(super) fn pause_object(&mut self, t: &mut Turn, app: &AppName, object: &ObjectRef, error: &ApiError) {
+        let resting = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Rest);
+        let live = self.live.app(app);
+        let tries = live.pauses.get(object).map_or(0, |(tries, _)| *tries);
         let longest = if resting { REPAIR_PAUSE_MS_MAX } else { OBJECT_PAUSE_MS_MAX };
         let mut pause_ms = (OBJECT_PAUSE_MS << tries.min(16)).min(longest);
         match error.class {
@@ -384,30 +433,42 @@ impl Core {
                 pause_ms = pause_ms.max(retry_after_ms.min(60_000));
             }
             ApiErrorClass::Unavailable => live.window.halve(),
-            ApiErrorClass::Conflict => {
-                // Another object bears the name now: whose it is must be seen before anything is sent.
-                live.found.remove(&object);
-                live.surveyed.remove(&object.gvk);
-                live.todo = None;
-            }
-            ApiErrorClass::Final if !resting => {
-                let failure = refused(&object, &error);
-                self.fail(t, app, failure);
-                return;
-            }
             ApiErrorClass::Final => pause_ms = REPAIR_PAUSE_MS_MAX,
-            ApiErrorClass::Retryable | ApiErrorClass::NotFound | ApiErrorClass::KindUnknown => {}
+            _ => {}
         }
-        let live = self.live.app(app);
         live.pauses.insert(object.clone(), (tries + 1, t.now.mono_ms + pause_ms));
-        let stopped = matches!(error.class, ApiErrorClass::Throttled { .. } | ApiErrorClass::Unavailable);
-        live.refused = (!stopped).then(|| (object.clone(), error.clone()));
-        live.stopped = stopped.then(|| (object.clone(), error.clone()));
-        if let Some(todo) = &mut live.todo {
-            todo.entry(wave).or_default().insert(0, object.clone());
-        }
+        self.note_wait(t, app, object, error);
+    }
+
+    /// Says what is waited for, and lets the settle clock run unless only the surroundings are to blame.
+    fn note_wait(&mut self, t: &mut Turn, app: &AppName, object: &ObjectRef, error: &ApiError) {
+        let surroundings = match error.class {
+            ApiErrorClass::Throttled { .. } | ApiErrorClass::Unavailable => true,
+            // What is going, by itself or with its namespace; only a name that stays taken is the version's.
+            ApiErrorClass::Retryable => error.status != 409,
+            _ => false,
+        };
+        let live = self.live.app(app);
+        live.refused = (!surroundings).then(|| (object.clone(), error.clone()));
+        live.stopped = surroundings.then(|| (object.clone(), error.clone()));
+        let code = if surroundings { Code::ClusterUnavailable } else { Code::ApplyRefused };
         let reason = format!("{object}: {}", error.message);
-        self.change_app(t, app, |row| row.reason = reason);
+        self.change_app(t, app, |row| {
+            if may_note(row) {
+                (row.code, row.reason) = (Some(code), reason);
+            }
+        });
+    }
+
+    /// What the surroundings withheld is done: it is not shown any more.
+    pub(super) fn clear_wait(&mut self, t: &mut Turn, app: &AppName) {
+        self.change_app(t, app, |row| {
+            let waited =
+                matches!(row.code, Some(Code::ClusterUnavailable | Code::ApplyRefused | Code::KindUnknown));
+            if waited && may_note(row) {
+                row.clear_note();
+            }
+        });
     }
 
     /// Objects that are refused again and again use up the settle clock.
@@ -458,7 +519,13 @@ impl Core {
     }
 }
 
-fn refused(object: &ObjectRef, error: &ApiError) -> Failure {
+/// Whether what is waited for may be shown: never over why a version was left or not begun.
+fn may_note(row: &AppRow) -> bool {
+    let ended = matches!(row.state, AppState::Refused | AppState::Failed | AppState::Degraded);
+    row.purpose != Purpose::RollBack && !(row.step == AppStep::Rest && ended)
+}
+
+pub(super) fn refused(object: &ObjectRef, error: &ApiError) -> Failure {
     let seen = Evidence {
         object: object.to_string(),
         reason: format!("HTTP {}", error.status),

@@ -149,7 +149,7 @@ impl Core {
 
     /// Events tell nothing of an object whose request is under way: its reply will.
     fn flying(&self, app: &AppName, object: &ObjectRef) -> bool {
-        self.live.doing(app, |deed| matches!(deed, Deed::Apply { object: sent, .. } if sent == object))
+        self.live.doing(app, |deed| deed.writes() == Some(object))
     }
 
     fn mark_drifted(&mut self, app: &AppName, object: &ObjectRef) {

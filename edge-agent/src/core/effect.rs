@@ -73,6 +73,8 @@ pub enum Effect {
         /// What its objects may touch, by the role that signed it; `None` for a generation that was healthy here:
         /// what was accepted stays usable.
         scope: Option<Arc<Scope>>,
+        /// What its objects may be now: the healthy generation first, then one that was begun.
+        before: Vec<Arc<Generation>>,
     },
     /// Put a generation's images into containerd, or find that they are there. Ends in `Imported` or
     /// `ImportFailed`.

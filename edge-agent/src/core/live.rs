@@ -97,6 +97,12 @@ pub(super) enum Deed {
         sha256: Sha256Digest,
     },
     Delete(ObjectRef),
+    /// Deletes what is to be created anew, or was run for a generation that is left.
+    Replace(ObjectRef),
+    /// Asks whether an update would be taken.
+    Try(super::trial::Update),
+    /// Looks for others' things under it.
+    Others(ObjectRef),
     Health(ObjectRef),
     /// Of which workload.
     Pods(ObjectRef),
@@ -105,6 +111,14 @@ pub(super) enum Deed {
 }
 
 impl Deed {
+    /// The object that a request under way may change.
+    pub(super) fn writes(&self) -> Option<&ObjectRef> {
+        match self {
+            Self::Apply { object, .. } | Self::Replace(object) => Some(object),
+            _ => None,
+        }
+    }
+
     /// Whether it takes so long that calling it off is worth a request.
     pub(super) fn is_long(&self) -> bool {
         matches!(self, Self::Fetch | Self::Prepare | Self::Import)
@@ -123,6 +137,8 @@ pub(super) struct LiveApp {
     pub plan: Option<Plan>,
     /// Kinds that were listed in this piece of work.
     pub surveyed: BTreeSet<Arc<Gvk>>,
+    /// Those of them that the cluster does not know.
+    pub unknown: BTreeSet<Arc<Gvk>>,
     /// What the listings found and replies told since.
     pub found: BTreeMap<ObjectRef, Found>,
     /// At rest: kinds of which something is not as it should be.
@@ -136,6 +152,8 @@ pub(super) struct LiveApp {
     pub health: BTreeMap<ObjectRef, Reading>,
     /// Objects deleted since the last receipt about it.
     pub pruned: u64,
+    /// What of others was found under namespaces, definitions and claims that are to be deleted.
+    pub others: BTreeMap<ObjectRef, Vec<String>>,
     /// Objects sent in this piece of work.
     pub sent: u64,
     /// Settle, soak or retire time that is not in the row yet.
@@ -171,6 +189,12 @@ pub(super) struct LiveApp {
     pub stopped: Option<(ObjectRef, super::api::ApiError)>,
     /// The last refusal that may pass by itself, while it lasts.
     pub refused: Option<(ObjectRef, super::api::ApiError)>,
+    /// Objects that are going, with the wave that cannot be finished before they are gone.
+    pub going: BTreeMap<ObjectRef, u32>,
+    /// Updates that are tried before the first of their wave is sent.
+    pub trial: Option<super::trial::Trial>,
+    /// Updates that the API server would take.
+    pub tried: BTreeMap<ObjectRef, Sha256Digest>,
     /// What is to be sent, by wave; made when everything was listed, emptied while it is sent.
     pub todo: Option<BTreeMap<u32, Vec<ObjectRef>>>,
 }
@@ -262,6 +286,11 @@ impl Live {
             Some(node) => format!("{} reports disk pressure", node.name),
             None => "none that is Ready takes pods".to_owned(),
         })
+    }
+
+    /// Whether it is known what of others is under an object.
+    pub(super) fn knows_others(&self, app: &AppName, object: &ObjectRef) -> bool {
+        self.apps.get(app).is_some_and(|live| live.others.contains_key(object))
     }
 
     /// Whether a node can run pods, so that waiting for health means something.

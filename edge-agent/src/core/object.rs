@@ -52,6 +52,15 @@ pub struct ObjectRef {
     pub name: String,
 }
 
+impl ObjectRef {
+    /// Whether both name the same object of a cluster, whatever version of the API they speak.
+    #[must_use]
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        (&self.gvk.group, &self.gvk.kind, &self.namespace, &self.name)
+            == (&other.gvk.group, &other.gvk.kind, &other.namespace, &other.name)
+    }
+}
+
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {
@@ -145,6 +154,9 @@ pub struct ObjectTraits {
     pub once: bool,
     /// The app descriptor allows taking over an object that somebody else made.
     pub adopt: bool,
+    /// The content that a generation before gave it cannot be updated to this one, and its kind may be deleted and
+    /// created anew.
+    pub recreate: bool,
 }
 
 /// An image that a generation's pods use.
@@ -165,6 +177,8 @@ pub struct Plan {
     pub images: Vec<ImageEntry>,
     /// The app's own settings.
     pub policy: AppPolicy,
+    /// Fields that keep the site from updating to it, or from coming back; empty where nothing does.
+    pub irreversible: Vec<Evidence>,
 }
 
 /// Settings from the app descriptor, kept with the generation.

@@ -243,7 +243,8 @@ impl Core {
     /// What upkeep had to tell is over. Why a newer version was left stays shown, and so does a refused prune.
     pub(super) fn upkeep_succeeded(&mut self, t: &mut Turn, app: &AppName) {
         self.change_app(t, app, |row| {
-            let told = row.code == Some(Code::DeletionBudget) || row.state == AppState::Degraded;
+            let stopped = matches!(row.code, Some(Code::DeletionBudget | Code::HoldsOthers));
+            let told = stopped || row.state == AppState::Degraded;
             if row.target == row.current && !told {
                 row.clear_note();
             }

@@ -2,11 +2,15 @@
 //!
 //! Only objects of our inventory are deleted, by UID, the last wave first; labels never decide.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use airlift_bundles::code::Code;
-use airlift_bundles::document::receipt::{Counts, Outcome};
+use airlift_bundles::document::receipt::{Counts, Evidence, Outcome};
 use airlift_bundles::document::release::DeletePermissions;
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::AppName;
+use airlift_bundles::limits::Limits;
 
 use super::api::ApiCall;
 use super::live::Deed;
@@ -19,15 +23,27 @@ use super::{Core, Effect, Turn, Write};
 /// Deletions of one app in flight.
 const DELETIONS_MAX: usize = 8;
 
-/// Whether deleting an object of this kind takes others' things along, and the release must allow it.
-fn permitted(gvk: &Gvk, permissions: DeletePermissions) -> bool {
+/// Whether deleting an object of this kind takes others' things along: then the release must allow it, and nothing of
+/// others may be under it.
+fn holds_others(gvk: &Gvk) -> bool {
+    permission(gvk).is_some()
+}
+
+fn permission(gvk: &Gvk) -> Option<fn(&DeletePermissions) -> bool> {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
-        ("", "Namespace") => permissions.namespaces,
-        ("", "PersistentVolumeClaim") => permissions.claims,
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => permissions.crds,
-        _ => true,
+        ("", "Namespace") => Some(|permissions| permissions.namespaces),
+        ("", "PersistentVolumeClaim") => Some(|permissions| permissions.claims),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => Some(|permissions| permissions.crds),
+        _ => None,
     }
 }
+
+fn permitted(gvk: &Gvk, permissions: DeletePermissions) -> bool {
+    permission(gvk).is_none_or(|permission| permission(&permissions))
+}
+
+/// An object that is to be deleted: its wave, and its identity where it ever came to be.
+type Leaving = (u32, ObjectRef, Option<Uid>);
 
 impl Core {
     /// Deletes what the healthy generation no longer holds.
@@ -39,8 +55,8 @@ impl Core {
         }
         let Some(generation) = self.generation(row.current) else { return };
         let permissions = self.release(&generation).map(|release| release.prune).unwrap_or_default();
-        let policy = self.policy(app).deletion_budget.map_or(self.root.policy.deletion_budget, u64::from);
-        let mut leaving: Vec<(u32, ObjectRef, Option<Uid>)> = Vec::new();
+        let budget = self.policy(app).deletion_budget.map_or(self.root.policy.deletion_budget, u64::from);
+        let mut leaving: Vec<Leaving> = Vec::new();
         let mut kept = 0;
         for row in self.rows.objects.get(app).into_iter().flat_map(|rows| rows.values()) {
             if row.wanted.is_none() {
@@ -52,33 +68,100 @@ impl Core {
                 }
             }
         }
-        if leaving.len() as u64 > policy {
-            let reason = format!("{} objects would be deleted, the budget is {policy}", leaving.len());
+        if leaving.len() as u64 > budget {
+            let reason = format!("{} objects would be deleted, the budget is {budget}", leaving.len());
             self.live.app(app).prune_due = false;
-            self.prune_refused(t, app, Code::DeletionBudget, reason);
-        } else if leaving.is_empty() {
-            self.live.app(app).prune_due = false;
-            if kept > 0 {
-                let reason = format!(
-                    "{kept} namespaces, CRDs or claims are kept: the release does not permit their deletion"
-                );
-                self.change_app(t, app, |row| row.reason = reason);
-            }
-            self.receipt_pruned(t, app);
-        } else {
+            self.prune_refused(t, app, Code::DeletionBudget, reason, Vec::new());
+            return;
+        }
+        if !self.look_under(t, app, &leaving, permissions.claims) {
+            return;
+        }
+        let held = self.take_held(app, &mut leaving);
+        if !leaving.is_empty() {
             self.delete(t, app, leaving);
+            return;
+        }
+        let live = self.live.app(app);
+        live.prune_due = false;
+        live.others.clear();
+        self.receipt_pruned(t, app);
+        if let Some(first) = held.first() {
+            let reason = format!("{} is kept: {}", first.object, first.message);
+            self.prune_refused(t, app, Code::HoldsOthers, reason, held);
+            return;
+        }
+        let code = self.rows.apps.get(app).and_then(|row| row.code);
+        if matches!(code, Some(Code::DeletionBudget | Code::HoldsOthers)) {
+            self.change_app(t, app, AppRow::clear_note);
+        }
+        if kept > 0 {
+            let reason = format!(
+                "{kept} namespaces, CRDs or claims are kept: the release does not permit their deletion"
+            );
+            self.change_app(t, app, |row| row.reason = reason);
         }
     }
 
-    /// A prune stops before its first deletion, visibly, once.
-    fn prune_refused(&mut self, t: &mut Turn, app: &AppName, code: Code, reason: String) {
+    /// Asks what is under the namespaces, definitions and claims that are to be deleted; answers whether all is known.
+    fn look_under(&mut self, t: &mut Turn, app: &AppName, leaving: &[Leaving], claims: bool) -> bool {
+        let unknown = |(_, object, uid): &&Leaving| {
+            uid.is_some() && holds_others(&object.gvk) && !self.live.knows_others(app, object)
+        };
+        let unknown: Vec<ObjectRef> =
+            leaving.iter().filter(unknown).map(|(_, object, _)| object.clone()).collect();
+        if unknown.is_empty() {
+            return true;
+        }
+        let rows = self.rows.objects.get(app).into_iter().flat_map(|rows| rows.values());
+        let uids = rows.filter_map(|row| row.applied.as_ref()).map(|applied| applied.uid.clone());
+        let ours: Arc<BTreeSet<Uid>> = Arc::new(uids.collect());
+        for object in unknown {
+            if !self.live.doing(app, |deed| *deed == Deed::Others(object.clone())) {
+                let op = self.live.begin_op(t.now, app, Deed::Others(object.clone()));
+                let call = ApiCall::Others { object, ours: ours.clone(), claims };
+                t.effect(Effect::Api { op, call });
+            }
+        }
+        false
+    }
+
+    /// Takes out what holds others' things, and says what they are.
+    fn take_held(&self, app: &AppName, leaving: &mut Vec<Leaving>) -> Vec<Evidence> {
+        let Some(live) = self.live.apps.get(app) else { return Vec::new() };
+        let mut held = Vec::new();
+        leaving.retain(|(_, object, _)| match live.others.get(object) {
+            Some(names) if !names.is_empty() => {
+                held.push(Evidence {
+                    object: object.to_string(),
+                    reason: Code::HoldsOthers.id().to_owned(),
+                    message: format!("others have {} in it", names.join(", ")),
+                });
+                false
+            }
+            _ => true,
+        });
+        Evidence::bounded(held, &Limits::DEFAULT)
+    }
+
+    /// What stops a prune is told once.
+    fn prune_refused(
+        &mut self,
+        t: &mut Turn,
+        app: &AppName,
+        code: Code,
+        reason: String,
+        evidence: Vec<Evidence>,
+    ) {
         let Some(row) = self.rows.apps.get(app) else { return };
-        if row.code == Some(code) {
+        if row.code == Some(code) && row.reason == reason {
             return;
         }
         let current = row.current;
-        self.receipt(t, Told { code: Some(code), ..Told::of(app, current, Outcome::Refused) });
-        self.change_app(t, app, |row| (row.code, row.reason) = (Some(code), reason));
+        let told =
+            Told { code: Some(code), evidence: evidence.clone(), ..Told::of(app, current, Outcome::Refused) };
+        self.receipt(t, told);
+        self.change_app(t, app, |row| (row.code, row.reason, row.evidence) = (Some(code), reason, evidence));
     }
 
     fn receipt_pruned(&mut self, t: &mut Turn, app: &AppName) {
@@ -91,7 +174,7 @@ impl Core {
     }
 
     /// Sends deletions, highest wave first; a wave waits for the one above it.
-    fn delete(&mut self, t: &mut Turn, app: &AppName, mut leaving: Vec<(u32, ObjectRef, Option<Uid>)>) {
+    fn delete(&mut self, t: &mut Turn, app: &AppName, mut leaving: Vec<Leaving>) {
         let Some(highest) = leaving.iter().map(|(wave, ..)| *wave).max() else { return };
         leaving.retain(|(wave, ..)| *wave == highest);
         let flying = self.live.ops_of(app).filter(|(_, op)| matches!(op.deed, Deed::Delete(_))).count();
@@ -178,7 +261,7 @@ impl Core {
         let permissions = generation
             .and_then(|generation| self.release(&generation).map(|release| release.retire))
             .unwrap_or_default();
-        let mut leaving = Vec::new();
+        let mut leaving: Vec<Leaving> = Vec::new();
         for row in self.rows.objects.get(app).cloned().unwrap_or_default().into_values() {
             match row.applied {
                 Some(applied) if permitted(&row.object.gvk, permissions) => {
@@ -188,17 +271,25 @@ impl Core {
                 _ => {}
             }
         }
+        if !leaving.is_empty()
+            && (!self.live.api_up || !self.look_under(t, app, &leaving, permissions.claims))
+        {
+            return;
+        }
+        let held = self.take_held(app, &mut leaving);
         if leaving.is_empty() {
-            self.finish_retire(t, app, row);
-        } else if self.live.api_up {
+            self.finish_retire(t, app, row, held);
+        } else {
             self.delete(t, app, leaving);
         }
     }
 
-    fn finish_retire(&mut self, t: &mut Turn, app: &AppName, row: AppRow) {
+    fn finish_retire(&mut self, t: &mut Turn, app: &AppName, row: AppRow, held: Vec<Evidence>) {
         let pruned = std::mem::take(&mut self.live.app(app).pruned);
         let counts = Counts { pruned, ..Counts::default() };
-        self.receipt(t, Told { counts, ..Told::of(app, row.current.or(row.planned), Outcome::Retired) });
+        let code = (!held.is_empty()).then_some(Code::HoldsOthers);
+        let told = Told::of(app, row.current.or(row.planned), Outcome::Retired);
+        self.receipt(t, Told { counts, code, evidence: held, ..told });
         for object in self.rows.objects.get(app).cloned().unwrap_or_default().into_keys() {
             self.write(t, Write::DropObject(app.clone(), object));
         }

@@ -13,15 +13,18 @@ use super::connect::backoff_ms;
 use super::effect::FetchLimits;
 use super::event::{Failure, FailureClass, OpId};
 use super::live::{Deed, LiveApp, Op};
-use super::object::{Generation, GenerationId, Plan};
+use super::object::{Generation, GenerationId, Gvk, ObjectRef, Plan};
 use super::state::{GenerationVerdict, Purpose, Step as AppStep};
-use super::write::{AppRow, ImageRow, ObjectRow, PreparedRow, WantedRow};
+use super::write::{AppRow, AppliedRow, ImageRow, ObjectRow, PreparedRow};
 use super::{Core, Effect, Turn, Write};
 
 /// Environment failures of one step are tried again after this, doubled each time.
 const RETRY_MS: u64 = 2_000;
 /// And at the latest after this.
 const RETRY_MS_MAX: u64 = 300_000;
+/// Looks for a kind that the cluster does not know, two minutes in all: a cluster that has just started learns its own
+/// kinds one after the other.
+const KIND_TRIES: u32 = 6;
 
 impl Core {
     /// Picks an app's work up after a restart.
@@ -204,20 +207,73 @@ impl Core {
                     .is_some_and(|row| [row.current, row.previous].contains(&Some(generation.id)));
                 let role = self.root.release_role(&generation.app).filter(|_| !healthy);
                 let scope = role.map(|role| Arc::new(role.scope.clone()));
+                let before = self.generations_before(app, generation.id);
                 let op = self.live.begin_op(t.now, app, Deed::Prepare);
-                t.effect(Effect::Prepare { op, generation, scope });
+                t.effect(Effect::Prepare { op, generation, scope, before });
             }
             return;
         }
-        // Ownership is known before anything is changed.
-        if !self.survey_plan(t, app) {
-            return;
+        // Ownership is known before anything is tried, and what was tried before anything is changed.
+        if self.live.app(app).trial.is_none() {
+            if !self.survey_plan(t, app) {
+                return;
+            }
+            if let Some(failure) = self.unknown_kind(app) {
+                self.wait_for_kind(t, app, failure);
+                return;
+            }
+            if let Some(failure) = self.plan_refusal(app).or_else(|| self.no_way_back(app)) {
+                self.refuse(t, app, failure);
+                return;
+            }
         }
-        let refusal = self.plan_refusal(app);
-        match refusal {
-            Some(failure) => self.refuse(t, app, failure),
-            None => self.enter(t, app, AppStep::Import),
+        if self.try_plan(t, app) {
+            self.clear_wait(t, app);
+            self.enter(t, app, AppStep::Import);
         }
+    }
+
+    fn wait_for_kind(&mut self, t: &mut Turn, app: &AppName, failure: Failure) {
+        if self.rows.apps.get(app).is_some_and(|row| row.attempts >= KIND_TRIES) {
+            self.refuse(t, app, failure);
+        } else {
+            self.live.app(app).surveyed.clear();
+            self.pause(t, app, &failure);
+        }
+    }
+
+    /// The generations whose content the app's objects may have now: the healthy one, and one that was begun.
+    fn generations_before(&self, app: &AppName, working: GenerationId) -> Vec<Arc<Generation>> {
+        let Some(row) = self.rows.apps.get(app) else { return Vec::new() };
+        let begun = row.planned.filter(|planned| row.current != Some(*planned));
+        let others = [row.current, begun].into_iter().flatten().filter(|id| *id != working);
+        others.filter_map(|id| self.generation(Some(id))).collect()
+    }
+
+    /// A kind that the cluster does not know and that the plan does not bring.
+    fn unknown_kind(&self, app: &AppName) -> Option<Failure> {
+        let live = self.live.apps.get(app)?;
+        let plan = live.plan.as_ref()?;
+        let brings = |gvk: &Gvk| {
+            let suffix = format!(".{}", gvk.group);
+            plan.objects.iter().any(|entry| {
+                let kind = entry.object.gvk.kind.as_str();
+                matches!(kind, "CustomResourceDefinition" | "APIService")
+                    && entry.object.name.ends_with(&suffix)
+            })
+        };
+        let gvk = live.unknown.iter().find(|gvk| !brings(gvk))?;
+        Some(Failure::app(Code::KindUnknown, format!("the cluster does not know {gvk}; nothing was changed")))
+    }
+
+    /// Why a generation is not begun that the site could not come back from by itself, and should.
+    fn no_way_back(&self, app: &AppName) -> Option<Failure> {
+        let row = self.rows.apps.get(app).filter(|row| row.purpose == Purpose::Install)?;
+        let reasons = &self.live.apps.get(app)?.plan.as_ref()?.irreversible;
+        let (first, generation) = (reasons.first()?, self.generation(row.working)?);
+        let reason = format!("{}: {}", first.object, first.message);
+        let failure = Failure { evidence: reasons.clone(), ..Failure::app(Code::Irreversible, reason) };
+        self.may_leave(&generation).then_some(failure)
     }
 
     fn drive_import(&mut self, t: &mut Turn, app: &AppName) {
@@ -318,26 +374,26 @@ impl Core {
         let Some(plan) = live.plan.take() else { return };
         let objects = u32::try_from(plan.objects.len()).unwrap_or(u32::MAX);
         let before = self.rows.objects.get(app).cloned().unwrap_or_default();
-        let mut named = BTreeSet::new();
-        for entry in plan.objects {
-            named.insert(entry.object.clone());
-            let row = ObjectRow {
-                app: app.clone(),
-                applied: before.get(&entry.object).and_then(|row| row.applied.clone()),
-                object: entry.object,
-                wanted: Some(WantedRow { index: entry.index, sha256: entry.sha256 }),
-                wave: entry.wave,
-                traits: entry.traits,
-            };
+        let repairs = self.rows.apps.get(app).is_some_and(|row| row.purpose == Purpose::Repair);
+        let planned: BTreeSet<&ObjectRef> = plan.objects.iter().map(|entry| &entry.object).collect();
+        let fresh: Vec<&ObjectRef> =
+            planned.iter().copied().filter(|object| !before.contains_key(object)).collect();
+        for entry in &plan.objects {
+            let mut row = self.planned_row(app, entry);
+            if repairs && row.traits.once && self.inventoried(app, &row.object).is_none() {
+                // The inventory was lost, not the cluster: what was healthy has run.
+                row.applied = Some(AppliedRow::of_a_run(generation.id, entry.sha256));
+            }
             if before.get(&row.object) != Some(&row) {
                 self.write(t, Write::PutObject(row));
             }
         }
         for (object, row) in before {
-            if named.contains(&object) {
+            if planned.contains(&object) {
                 continue;
             }
-            if row.applied.is_none() {
+            // In another version of its API it is the same object still.
+            if row.applied.is_none() || fresh.iter().any(|other| other.is_same_object(&object)) {
                 self.write(t, Write::DropObject(app.clone(), object));
             } else if row.wanted.is_some() {
                 self.write(t, Write::PutObject(ObjectRow { wanted: None, ..row }));

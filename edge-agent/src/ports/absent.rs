@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Boxed;
 use super::cancel::CancelFlag;
-use super::cluster::{ApplyRequest, Cluster, Propagation, Resolved};
+use super::cluster::{ApplyRequest, Cluster, Propagation, Resolved, Room};
 use super::images::{ImageToImport, Images, ImportError, ImportedImage, Removal, RemovalWatch};
 use crate::core::Event;
 use crate::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound};
@@ -48,6 +48,19 @@ impl Cluster for AbsentCluster {
         unavailable()
     }
 
+    fn others<'a>(
+        &'a self,
+        _: &'a ObjectRef,
+        _: &'a BTreeSet<Uid>,
+        _: bool,
+    ) -> Boxed<'a, Result<Vec<String>, ApiError>> {
+        unavailable()
+    }
+
+    fn is_autoscaled<'a>(&'a self, _: &'a ObjectRef) -> Boxed<'a, Result<bool, ApiError>> {
+        unavailable()
+    }
+
     fn watch(&self, _: BTreeSet<Arc<Gvk>>, _: mpsc::Sender<Event>) -> Boxed<'_, ()> {
         Box::pin(std::future::pending())
     }
@@ -65,6 +78,10 @@ impl Cluster for AbsentCluster {
     }
 
     fn resolve<'a>(&'a self, _: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>> {
+        unavailable()
+    }
+
+    fn image_room(&self) -> Boxed<'_, Result<Option<Room>, ApiError>> {
         unavailable()
     }
 

@@ -44,6 +44,19 @@ pub trait Cluster: Send + Sync {
         only: &'a BTreeSet<ObjectRef>,
     ) -> Boxed<'a, Result<Vec<Found>, ApiError>>;
 
+    /// Names what would go with a namespace, a definition of a kind (its objects) or a claim (pods that use it) and is
+    /// neither of `ours` nor owned by one of them; with `claims`, those of our StatefulSets count as ours. What
+    /// cannot be listed is an error.
+    fn others<'a>(
+        &'a self,
+        object: &'a ObjectRef,
+        ours: &'a BTreeSet<Uid>,
+        claims: bool,
+    ) -> Boxed<'a, Result<Vec<String>, ApiError>>;
+
+    /// Whether a HorizontalPodAutoscaler sets the object's replicas, as seen a few seconds ago at most.
+    fn is_autoscaled<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<bool, ApiError>>;
+
     /// Watches the metadata of these kinds (our own objects only, by label) until the future is dropped, and hands
     /// in `Seen`, `Gone` and, after each full listing, `Listed`. It reconnects by itself and lists again where
     /// the server asks for it; kinds that are not known yet are tried again with pauses.
@@ -70,6 +83,10 @@ pub trait Cluster: Send + Sync {
 
     /// Scope and plural of a kind, from discovery of its own group-version alone.
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>>;
+
+    /// Free space for images on the agent's node, and what its kubelet keeps free of it; `None` where nobody can say
+    /// which node that is.
+    fn image_room(&self) -> Boxed<'_, Result<Option<Room>, ApiError>>;
 
     /// UID of the kube-system namespace: the cluster's identity.
     fn cluster_uid(&self) -> Boxed<'_, Result<Uid, ApiError>>;
@@ -104,6 +121,17 @@ pub enum Propagation {
     Foreground,
     /// Not at all.
     Orphan,
+}
+
+/// Space for images on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// The node.
+    pub node: String,
+    /// Free bytes.
+    pub free_bytes: u64,
+    /// With less than this free, the kubelet removes images or evicts pods.
+    pub keep_bytes: u64,
 }
 
 /// Where a kind lives in the API.

@@ -91,7 +91,22 @@ pub(super) fn traits(id: &ObjectId, adopt: &[ObjectId]) -> ObjectTraits {
         gate: id.group() == "apiextensions.k8s.io",
         once: matches!((id.group(), id.kind.as_str()), ("batch", "Job") | ("", "Pod")),
         adopt: adopt.iter().any(|other| other.is_same_object(id)),
+        recreate: false,
     }
+}
+
+/// The workload whose replicas an autoscaler sets; `None` for any other object.
+pub(super) fn scale_target(id: &ObjectId, object: &Value) -> Option<ObjectId> {
+    if id.group_kind() != "autoscaling/HorizontalPodAutoscaler" {
+        return None;
+    }
+    let text = |field: &str| Some(object.pointer("/spec/scaleTargetRef")?.get(field)?.as_str()?.to_owned());
+    Some(ObjectId {
+        api_version: text("apiVersion").unwrap_or_default(),
+        kind: text("kind")?,
+        namespace: id.namespace.clone(),
+        name: text("name")?,
+    })
 }
 
 /// Numbers the waves: equal places are one wave.
@@ -128,6 +143,18 @@ mod tests {
     fn waves_of(objects: &[(ObjectId, Value)]) -> Vec<u32> {
         let places: Vec<Place> = objects.iter().map(|(id, object)| place(id, object)).collect();
         waves(&places)
+    }
+
+    #[test]
+    fn an_autoscaler_names_its_workload_in_its_own_namespace() {
+        let (id, mut autoscaler) = object("autoscaling/v2", "HorizontalPodAutoscaler", None);
+        autoscaler["spec"]["scaleTargetRef"] =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+        let target = scale_target(&id, &autoscaler).expect("it names one");
+        assert_eq!((target.group_kind().as_str(), target.name.as_str()), ("apps/Deployment", "web"));
+        assert_eq!(target.namespace, id.namespace);
+        let (plain, map) = object("v1", "ConfigMap", None);
+        assert_eq!(scale_target(&plain, &map), None);
     }
 
     #[test]

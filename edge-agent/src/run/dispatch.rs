@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::limits::Limits;
+use airlift_bundles::reversal::remove;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
 use super::ops::{Operations, Replies};
 use super::{Ports, Site, WriteMedia, batch, surroundings};
-use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply};
+use crate::apply::owned::owns;
+use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied};
 use crate::core::effect::{FetchLimits, WantedDocument};
 use crate::core::event::{ConnId, Failure, OpId};
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Verdict};
@@ -23,7 +25,7 @@ use crate::ports::cluster::{ApplyRequest, Propagation};
 use crate::ports::images::{ImageToImport, ImportError};
 use crate::ports::link::Outgoing;
 use crate::ports::{Boxed, Cluster, Content as _, cancel::CancelFlag};
-use crate::prepare::Bodies;
+use crate::prepare::{Bodies, REPLICAS};
 
 /// Carries effects out.
 pub(super) struct Dispatcher {
@@ -123,10 +125,16 @@ impl Dispatcher {
             }
             Effect::Want(documents) => self.want(documents),
             Effect::Fetch { op, generation, limits } => self.fetch(op, generation, limits),
-            Effect::Prepare { op, generation, scope } => {
-                let bodies = Arc::clone(&self.bodies);
+            Effect::Prepare { op, generation, scope, before } => {
+                let (bodies, ports) = (Arc::clone(&self.bodies), self.ports.clone());
                 self.operate(op, async move {
-                    match bodies.prepare(&generation, scope.as_deref()).await {
+                    let cluster = ports.cluster.as_ref();
+                    let work = async {
+                        let plan = bodies.prepare(&generation, scope.as_deref(), &before, cluster).await?;
+                        bodies.check_room(&generation, &before, ports.images.as_ref(), cluster).await?;
+                        Ok::<_, Failure>(plan)
+                    };
+                    match work.await {
                         Ok(plan) => Event::Prepared { op, plan },
                         Err(failure) => Event::PrepareFailed { op, failure },
                     }
@@ -308,6 +316,36 @@ async fn read_health(
     Ok(health)
 }
 
+/// Applies a body; of an object that exists, fields that are left to others are sent only while nobody took them.
+async fn apply(
+    cluster: &dyn Cluster,
+    mut request: ApplyRequest,
+    mut left: Vec<String>,
+) -> Result<Applied, ApiError> {
+    if request.uid.is_none() {
+        return cluster.apply(request).await;
+    }
+    let replicas = request.body.pointer(REPLICAS).is_some() && !left.iter().any(|field| field == REPLICAS);
+    if replicas && request.object.gvk.group == "apps" && cluster.is_autoscaled(&request.object).await? {
+        left.push(REPLICAS.to_owned());
+    }
+    if left.is_empty() {
+        return cluster.apply(request).await;
+    }
+    let live = cluster.get(&request.object).await?;
+    let taken = left.iter().filter(|field| !owns(&live, &request.field_manager, &request.body, field));
+    // From the last to the first, so that elements of lists keep their places until their turn.
+    let mut taken: Vec<&String> = taken.collect();
+    taken.sort_unstable_by(|one, other| other.cmp(one));
+    for field in taken {
+        remove(&mut request.body, field);
+    }
+    let applied = cluster.apply(request).await?;
+    let version = live.pointer("/metadata/resourceVersion").and_then(serde_json::Value::as_str);
+    let changed = version != Some(applied.resource_version.as_str());
+    Ok(Applied { changed, ..applied })
+}
+
 /// One call of the `Cluster` port; bodies are rendered here and go no further.
 fn call_api<'a>(
     ports: &'a Ports,
@@ -316,16 +354,17 @@ fn call_api<'a>(
 ) -> Boxed<'a, Result<ApiReply, ApiError>> {
     Box::pin(async move {
         match call {
-            ApiCall::List { app, gvk, only } => match ports.cluster.list(&app, &gvk, &only).await {
-                Ok(found) => Ok(ApiReply::Listed(found)),
-                Err(error) if error.class == ApiErrorClass::KindUnknown => Ok(ApiReply::Listed(Vec::new())),
-                Err(error) => Err(error),
-            },
+            ApiCall::List { app, gvk, only } => {
+                ports.cluster.list(&app, &gvk, &only).await.map(ApiReply::Listed)
+            }
             ApiCall::Apply { generation, index, object, uid, dry_run } => {
-                let body = bodies.body(&generation, index).map_err(unrendered)?;
+                let (body, left) = bodies.body(&generation, index).map_err(unrendered)?;
                 let field_manager = format!("airlift/{}", generation.app);
                 let request = ApplyRequest { object, body, field_manager, force: true, dry_run, uid };
-                ports.cluster.apply(request).await.map(ApiReply::Applied)
+                apply(ports.cluster.as_ref(), request, left).await.map(ApiReply::Applied)
+            }
+            ApiCall::Others { object, ours, claims } => {
+                ports.cluster.others(&object, &ours, claims).await.map(ApiReply::Others)
             }
             ApiCall::Delete { object, uid } => {
                 ports.cluster.delete(&object, &uid, Propagation::Background).await.map(|()| ApiReply::Deleted)

@@ -242,13 +242,14 @@ fn object(row: &Row<'_>, kinds: &mut BTreeMap<Gvk, Arc<Gvk>>) -> Result<ObjectRo
     };
     let bits: u8 = row.get("traits")?;
     let bit = |at: u8| bits & (1 << at) != 0;
+    let (observed, gate, once, adopt, recreate) = (bit(0), bit(1), bit(2), bit(3), bit(4));
     Ok(ObjectRow {
         app: word(row, "app")?,
         object: ObjectRef { gvk, namespace, name: row.get("name")? },
         applied,
         wanted,
         wave: row.get("wave")?,
-        traits: ObjectTraits { observed: bit(0), gate: bit(1), once: bit(2), adopt: bit(3) },
+        traits: ObjectTraits { observed, gate, once, adopt, recreate },
     })
 }
 

@@ -210,9 +210,9 @@ fn put_generation(transaction: &Transaction<'_>, row: &GenerationRow) -> Result<
     )
 }
 
-/// Traits as bits, lowest first: observed, gate, once, adopt.
+/// Traits as bits, lowest first: observed, gate, once, adopt, recreate.
 fn traits(traits: ObjectTraits) -> u8 {
-    let bits = [traits.observed, traits.gate, traits.once, traits.adopt];
+    let bits = [traits.observed, traits.gate, traits.once, traits.adopt, traits.recreate];
     bits.into_iter().enumerate().fold(0, |sum, (at, bit)| sum | (u8::from(bit) << at))
 }
 

@@ -122,7 +122,7 @@ fn object_row(name: &str, namespace: Option<&str>) -> ObjectRow {
         }),
         wanted: Some(WantedRow { index: 4, sha256: digest("body 2") }),
         wave: 3,
-        traits: ObjectTraits { observed: true, gate: false, once: true, adopt: false },
+        traits: ObjectTraits { observed: true, once: true, recreate: true, ..ObjectTraits::default() },
     }
 }
 

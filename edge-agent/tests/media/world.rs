@@ -8,7 +8,7 @@ use airlift_agent::core::Event;
 use airlift_agent::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound};
 use airlift_agent::core::object::{Generation, Gvk, Health, ObjectRef, Uid, Verdict};
 use airlift_agent::ports::cancel::CancelFlag;
-use airlift_agent::ports::cluster::{ApplyRequest, Propagation, Resolved};
+use airlift_agent::ports::cluster::{ApplyRequest, Propagation, Resolved, Room};
 use airlift_agent::ports::images::{
     ImageToImport, ImportError, ImportedImage, Removal, RemovalWatch, Removed,
 };
@@ -56,7 +56,12 @@ impl Cluster for MemoryCluster {
         if !request.dry_run {
             self.0.0.lock().unwrap().insert(request.object.clone(), request.body);
         }
-        done(Ok(Applied { uid: uid(&request.object), resource_version: "1".into(), fields_hash }))
+        done(Ok(Applied {
+            uid: uid(&request.object),
+            resource_version: "1".into(),
+            fields_hash,
+            changed: true,
+        }))
     }
 
     fn get<'a>(&'a self, object: &'a ObjectRef) -> Boxed<'a, Result<Value, ApiError>> {
@@ -92,6 +97,19 @@ impl Cluster for MemoryCluster {
         done(Ok(found.collect()))
     }
 
+    fn others<'a>(
+        &'a self,
+        _: &'a ObjectRef,
+        _: &'a BTreeSet<Uid>,
+        _: bool,
+    ) -> Boxed<'a, Result<Vec<String>, ApiError>> {
+        done(Ok(Vec::new()))
+    }
+
+    fn is_autoscaled<'a>(&'a self, _: &'a ObjectRef) -> Boxed<'a, Result<bool, ApiError>> {
+        done(Ok(false))
+    }
+
     fn watch(&self, _: BTreeSet<Arc<Gvk>>, _: mpsc::Sender<Event>) -> Boxed<'_, ()> {
         Box::pin(std::future::pending())
     }
@@ -110,6 +128,10 @@ impl Cluster for MemoryCluster {
 
     fn resolve<'a>(&'a self, gvk: &'a Gvk) -> Boxed<'a, Result<Resolved, ApiError>> {
         done(Ok(Resolved { plural: gvk.kind.to_lowercase() + "s", namespaced: true }))
+    }
+
+    fn image_room(&self) -> Boxed<'_, Result<Option<Room>, ApiError>> {
+        done(Ok(None))
     }
 
     fn cluster_uid(&self) -> Boxed<'_, Result<Uid, ApiError>> {

@@ -3,6 +3,8 @@
 //! The model is checked by this crate's tests and a real API server by the system tests, so the model can be
 //! trusted where the simulator and the demo use it.
 
+mod holders;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ pub type Check<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub type Rule = (&'static str, for<'a> fn(&'a Bench<'_>) -> Check<'a>);
 
 /// All checks. Each panics with what it found where the cluster breaks the rule.
-pub const RULES: [Rule; 13] = [
+pub const RULES: [Rule; 17] = [
     ("the cluster has one identity and at least one node", |bench| Box::pin(identity(bench))),
     ("kinds are resolved one by one", |bench| Box::pin(kinds(bench))),
     ("an apply creates, and the same again changes nothing", |bench| Box::pin(same_again(bench))),
@@ -53,6 +55,10 @@ pub const RULES: [Rule; 13] = [
     ("a watch lists, follows, and sees only ours", |bench| Box::pin(watch(bench))),
     ("a new kind is known some time after its definition", |bench| Box::pin(definition(bench))),
     ("health is judged, with evidence", |bench| Box::pin(health(bench))),
+    ("what others have in a namespace is found", |bench| Box::pin(holders::namespaces(bench))),
+    ("what others have of a kind is found", |bench| Box::pin(holders::definitions(bench))),
+    ("claims are held by their pods and belong to their sets", |bench| Box::pin(holders::claims(bench))),
+    ("an autoscaler's workload is known", |bench| Box::pin(holders::autoscalers(bench))),
 ];
 
 impl Bench<'_> {

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use airlift_agent::apply::fields;
+use airlift_agent::apply::others::{Holding, name_others, of_others};
 use airlift_agent::core::api::{ApiError, ApiErrorClass, Applied, Found};
 use airlift_agent::core::event::Event;
 use airlift_agent::core::object::{Gvk, Health, ObjectRef, Uid, Verdict};
 use airlift_agent::observe::{Surroundings, evidence, judge};
-use airlift_agent::ports::cluster::{APP_LABEL, ApplyRequest, Propagation, Resolved};
+use airlift_agent::ports::cluster::{APP_LABEL, ApplyRequest, Propagation, Resolved, Room};
 use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use serde_json::{Value, json};
 
 use super::behaviour::{self, Stage};
+use super::guard::{self, storage_version};
 use super::kinds;
 use super::ownership::{self, Managers};
 use super::settings::{Fault, Settings};
@@ -43,6 +45,8 @@ struct Stored {
     /// A StatefulSet's pod of the version before never became ready, and nobody replaces it.
     stuck: bool,
     deleting: bool,
+    /// Of a definition: the versions in which objects of its kind were ever stored.
+    stored_versions: BTreeSet<String>,
 }
 
 /// A model API server with what its controllers and nodes would do.
@@ -177,10 +181,13 @@ impl Model {
         let app =
             request.field_manager.strip_prefix(fields::MANAGER_PREFIX).unwrap_or(&request.field_manager);
         let fields_hash = hash_in(&metadata_of(&body, &managers), app);
+        if let Some(live) = live {
+            guard::check_update(&request.object, &live.body, &body, &live.stored_versions)?;
+        }
         if request.dry_run {
             let uid = live.map_or_else(|| Uid("dry-run".into()), |live| live.uid.clone());
             let resource_version = live.map_or(0, |live| live.version).to_string();
-            return Ok(Applied { uid, resource_version, fields_hash });
+            return Ok(Applied { uid, resource_version, fields_hash, changed: true });
         }
         let before = live.map(|live| live.uid.clone());
         match live {
@@ -194,7 +201,7 @@ impl Model {
             (None, Some(uid)) => (uid, self.version),
             (None, None) => return Err(refuse(ApiErrorClass::Unavailable, 500, "it was not stored")),
         };
-        Ok(Applied { uid, resource_version: version.to_string(), fields_hash })
+        Ok(Applied { uid, resource_version: version.to_string(), fields_hash, changed: true })
     }
 
     /// The live object with the status that controllers would have written by `now_ms`.
@@ -269,6 +276,55 @@ impl Model {
         Ok(found.collect())
     }
 
+    /// Names what would go with an object and is neither of `ours` nor owned by one of them.
+    ///
+    /// # Errors
+    /// As an API server's.
+    pub fn others(
+        &mut self,
+        object: &ObjectRef,
+        ours: &BTreeSet<Uid>,
+        claims: bool,
+    ) -> Result<Vec<String>, ApiError> {
+        self.door()?;
+        let defined: Vec<Gvk> = match self.objects.get(object) {
+            Some(stored) if object.gvk.kind == "CustomResourceDefinition" => {
+                kinds::defined_by(&stored.body).into_iter().map(|(gvk, _)| gvk).collect()
+            }
+            _ => Vec::new(),
+        };
+        let is_under = |other: &ObjectRef| match object.gvk.kind.as_str() {
+            "Namespace" => other.namespace.as_ref() == Some(&object.name),
+            "CustomResourceDefinition" => defined.contains(&other.gvk),
+            "PersistentVolumeClaim" => other.namespace == object.namespace,
+            _ => false,
+        };
+        let held = self.objects.iter().filter(|(other, _)| is_under(other));
+        let holdings: Vec<Holding> = held
+            .map(|(other, stored)| guard::holding(other, stored.deleting, &stored.uid, &stored.body))
+            .collect();
+        let mut found = of_others(&holdings, ours, claims);
+        if object.gvk.kind == "PersistentVolumeClaim" {
+            let users =
+                self.objects.iter().filter(|(_, stored)| guard::uses_claim(&stored.body, &object.name));
+            let users: BTreeSet<&Uid> = users.map(|(_, stored)| &stored.uid).collect();
+            found.retain(|held| held.kind == "/Pod" && users.contains(&held.uid));
+        }
+        Ok(name_others(&found))
+    }
+
+    /// Whether a HorizontalPodAutoscaler sets an object's replicas.
+    ///
+    /// # Errors
+    /// As an API server's.
+    pub fn is_autoscaled(&mut self, object: &ObjectRef) -> Result<bool, ApiError> {
+        self.door()?;
+        let mut autoscalers = self.objects.iter().filter(|(other, _)| {
+            other.gvk.kind == "HorizontalPodAutoscaler" && other.namespace == object.namespace
+        });
+        Ok(autoscalers.any(|(_, stored)| guard::scales(&stored.body, object)))
+    }
+
     /// Where a kind lives.
     ///
     /// # Errors
@@ -276,6 +332,15 @@ impl Model {
     pub fn resolve(&mut self, gvk: &Gvk) -> Result<Resolved, ApiError> {
         self.door()?;
         self.known(gvk)
+    }
+
+    /// Space for images, as the settings have it.
+    ///
+    /// # Errors
+    /// While a fault lasts.
+    pub fn image_room(&mut self) -> Result<Option<Room>, ApiError> {
+        self.door()?;
+        Ok(self.settings.image_room.clone())
     }
 
     /// UID of the kube-system namespace.
@@ -425,6 +490,9 @@ impl Model {
         } else if stored.deleting {
             body["status"]["phase"] = json!("Terminating");
         }
+        if !stored.stored_versions.is_empty() {
+            body["status"]["storedVersions"] = json!(stored.stored_versions);
+        }
         body
     }
 
@@ -442,6 +510,7 @@ impl Model {
             settled,
             stuck: false,
             deleting: false,
+            stored_versions: BTreeSet::new(),
         };
         self.objects.insert(object.clone(), stored);
         self.expect_later(now_ms, object);
@@ -534,6 +603,7 @@ impl Model {
         let version = self.version;
         let Some(stored) = self.objects.get_mut(object) else { return };
         stored.version = version;
+        stored.stored_versions.extend(storage_version(&stored.body).map(ToOwned::to_owned));
         if labelled(&stored.body) && self.watches.values().any(|watch| watch.kinds.contains(&object.gvk)) {
             let event = seen(object, &self.objects[object]);
             self.tell(&object.gvk, || event.clone());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use airlift_agent::ports::cluster::Room;
 use serde_json::Value;
 
 use super::behaviour::Trouble;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub namespace_gone_after_ms: u64,
     /// Says which objects never become ready, and why.
     pub trouble: Diagnosis,
+    /// Space for images on the agent's node; `None`: enough.
+    pub image_room: Option<Room>,
 }
 
 impl Default for Settings {
@@ -29,6 +32,7 @@ impl Default for Settings {
             established_after_ms: 500,
             namespace_gone_after_ms: 1000,
             trouble: Arc::new(Trouble::by_annotation),
+            image_room: None,
         }
     }
 }

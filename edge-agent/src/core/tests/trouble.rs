@@ -252,7 +252,7 @@ fn an_api_server_in_trouble_stops_applying_and_rolls_nothing_back() {
     let v2 = world.release("shop", 2, V2);
     world.assign(&v2);
     world.pass(3_600_000);
-    assert_eq!((world.state(), count(&world, Outcome::RolledBack)), (AppState::Applying, 0));
+    assert_eq!((world.state(), count(&world, Outcome::RolledBack)), (AppState::Prepared, 0));
     assert_eq!(world.report().code, Some(Code::ClusterUnavailable));
     world.api_errors.clear();
     world.pass(60_000);

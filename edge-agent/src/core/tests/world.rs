@@ -79,7 +79,8 @@ pub(super) fn root_1() -> Root {
     }
 }
 
-/// What a version of an app holds: object names with their content; content with `bad` never becomes healthy.
+/// What a version of an app holds: object names with their content; content with `bad` never becomes healthy, content
+/// with `refused` is refused by the API server.
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     pub objects: Vec<(String, String)>,
@@ -115,6 +116,15 @@ pub(super) struct World {
     pub applied: u64,
     pub deleted: Vec<ObjectRef>,
     pub watched: BTreeSet<Arc<Gvk>>,
+    /// Objects that are going, or do not go at once when they are deleted.
+    pub going: BTreeSet<ObjectRef>,
+    pub lingering: BTreeSet<ObjectRef>,
+    /// What others have under namespaces, definitions and claims.
+    pub others: BTreeMap<ObjectRef, Vec<String>>,
+    /// API groups that the cluster does not know.
+    pub unknown: BTreeSet<String>,
+    /// Updates that were only tried.
+    pub tried: u64,
     /// The next apply requests get these answers instead.
     pub api_errors: VecDeque<ApiErrorClass>,
     /// The next readings of health fail so.
@@ -182,9 +192,21 @@ pub(super) fn object(name: &str) -> ObjectRef {
         "set" => (Gvk::new("apps/v1", "StatefulSet"), Some("shop".to_owned())),
         "each" => (Gvk::new("apps/v1", "DaemonSet"), Some("shop".to_owned())),
         "job" => (Gvk::new("batch/v1", "Job"), Some("shop".to_owned())),
+        "thing" => (Gvk::new("things.example/v1", "Thing"), Some("shop".to_owned())),
+        "moved" => (Gvk::new("autoscaling/v2", "HorizontalPodAutoscaler"), Some("shop".to_owned())),
+        "old" => {
+            let gvk = Arc::new(Gvk::new("autoscaling/v1", "HorizontalPodAutoscaler"));
+            let name = name.replace("old-", "moved-");
+            return ObjectRef { gvk, namespace: Some("shop".to_owned()), name };
+        }
         _ => (Gvk::new("v1", "ConfigMap"), Some("shop".to_owned())),
     };
     ObjectRef { gvk: Arc::new(gvk), namespace, name: name.to_owned() }
+}
+
+/// Whether an object's content cannot be updated, and its kind may be created anew.
+fn is_fixed(name: &str) -> bool {
+    name.starts_with("fixed-") || name.starts_with("job-")
 }
 
 impl World {
@@ -208,6 +230,11 @@ impl World {
             applied: 0,
             deleted: Vec::new(),
             watched: BTreeSet::new(),
+            going: BTreeSet::new(),
+            lingering: BTreeSet::new(),
+            others: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+            tried: 0,
             api_errors: VecDeque::new(),
             read_errors: VecDeque::new(),
             assignment_seq: 0,
@@ -289,8 +316,8 @@ impl World {
                 None
             }
             Effect::Fetch { op, .. } => Some(Event::ContentReady { op }),
-            Effect::Prepare { op, generation, .. } => {
-                Some(Event::Prepared { op, plan: self.plan(&generation) })
+            Effect::Prepare { op, generation, before, .. } => {
+                Some(Event::Prepared { op, plan: self.plan(&generation, &before) })
             }
             Effect::Import { op, .. } => Some(Event::Imported { op }),
             Effect::Api { op, call } => Some(Event::Api { op, reply: self.call(call) }),
@@ -310,8 +337,20 @@ impl World {
         }
     }
 
-    fn plan(&self, generation: &Generation) -> Plan {
+    /// Jobs and objects called `fixed` are created anew for another content, those called `sealed` cannot be.
+    fn plan(&self, generation: &Generation, before: &[Arc<Generation>]) -> Plan {
         let content = &self.contents[&generation.release];
+        let differs = |name: &str, content: &str| {
+            let mut objects = before.iter().flat_map(|before| &self.contents[&before.release].objects);
+            objects.any(|(other, before)| other == name && before != content)
+        };
+        let sealed = content.objects.iter().filter(|(name, _)| name.starts_with("sealed-"));
+        let sealed = sealed.filter(|(name, content)| differs(name, content));
+        let irreversible = sealed.map(|(name, _)| Evidence {
+            object: name.clone(),
+            reason: "AL0711".into(),
+            message: "/spec cannot change".into(),
+        });
         let greeting =
             generation.parameters.values().next().map(|value| format!(" {value}")).unwrap_or_default();
         let entry = |(index, (name, content)): (usize, &(String, String))| {
@@ -330,7 +369,8 @@ impl World {
                     observed: matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "Job"),
                     once: kind == "Job",
                     gate: kind == "CustomResourceDefinition",
-                    ..ObjectTraits::default()
+                    adopt: false,
+                    recreate: is_fixed(name) && differs(name, content),
                 },
                 object,
             }
@@ -341,6 +381,7 @@ impl World {
                 reference: format!("{}:1", generation.app),
                 digest: Sha256Digest::of(b"i"),
             }],
+            irreversible: irreversible.collect(),
             policy: AppPolicy {
                 soak_ms: 3_000,
                 timeout_ms: 20_000,
@@ -360,6 +401,9 @@ impl World {
     pub(super) fn call(&mut self, call: ApiCall) -> Result<ApiReply, ApiError> {
         let error = |class| ApiError { class, status: 409, message: "scripted".into() };
         match call {
+            ApiCall::List { gvk, .. } if self.unknown.contains(&gvk.group) => {
+                Err(error(ApiErrorClass::KindUnknown))
+            }
             ApiCall::List { gvk, only, .. } => {
                 let found =
                     self.cluster.iter().filter(|(object, _)| object.gvk == gvk && only.contains(*object));
@@ -368,11 +412,11 @@ impl World {
                     uid: live.uid.clone(),
                     fields_hash: live.entry,
                     other_owner: None,
-                    terminating: false,
+                    terminating: self.going.contains(object),
                 });
                 Ok(ApiReply::Listed(found.collect()))
             }
-            ApiCall::Apply { generation, index, object, uid, .. } => {
+            ApiCall::Apply { generation, index, object, uid, dry_run } => {
                 if let Some(class) = self.api_errors.pop_front() {
                     return Err(error(class));
                 }
@@ -381,19 +425,43 @@ impl World {
                     return Err(error(ApiErrorClass::Conflict));
                 }
                 let content = self.body(&generation, index);
+                let fixed = |name: &str| is_fixed(name) || name.starts_with("sealed-");
+                let changes = self.cluster.get(&object).is_some_and(|live| live.content != content);
+                if content.contains("refused") || fixed(&object.name) && changes {
+                    return Err(ApiError { status: 422, ..error(ApiErrorClass::Final) });
+                }
                 let entry = Blake3Digest::of(content.as_bytes());
                 let uid = before.unwrap_or_else(|| {
                     self.uids += 1;
                     Uid(format!("uid-{}", self.uids))
                 });
+                if dry_run {
+                    self.tried += 1;
+                    let (resource_version, fields_hash) = (String::new(), entry);
+                    return Ok(ApiReply::Applied(Applied {
+                        uid,
+                        resource_version,
+                        fields_hash,
+                        changed: true,
+                    }));
+                }
                 self.applied += 1;
                 if let Some(crew) = Crew::of(&object) {
                     self.crews.entry(object.clone()).or_insert(crew).wanted.clone_from(&content);
                 }
                 self.cluster.insert(object, Live { uid: uid.clone(), content, entry: Some(entry) });
-                Ok(ApiReply::Applied(Applied { uid, resource_version: "1".into(), fields_hash: entry }))
+                Ok(ApiReply::Applied(Applied {
+                    uid,
+                    resource_version: "1".into(),
+                    fields_hash: entry,
+                    changed: true,
+                }))
             }
             ApiCall::Delete { object, uid } => match self.cluster.get(&object) {
+                Some(live) if live.uid == uid && self.lingering.contains(&object) => {
+                    self.going.insert(object);
+                    Ok(ApiReply::Deleted)
+                }
                 Some(live) if live.uid == uid => {
                     self.cluster.remove(&object);
                     self.crews.remove(&object);
@@ -403,6 +471,9 @@ impl World {
                 Some(_) => Err(error(ApiErrorClass::Conflict)),
                 None => Ok(ApiReply::Deleted),
             },
+            ApiCall::Others { object, .. } => {
+                Ok(ApiReply::Others(self.others.get(&object).cloned().unwrap_or_default()))
+            }
             ApiCall::Pods { object } => match self.crews.get_mut(&object) {
                 Some(crew) => Ok(ApiReply::Pods(crew.roll(&self.nodes, &mut self.uids))),
                 None => Err(error(ApiErrorClass::NotFound)),
@@ -414,6 +485,14 @@ impl World {
                 self.pods_deleted.push(if force { format!("{} by force", pod.name) } else { pod.name });
                 Ok(ApiReply::Deleted)
             }
+        }
+    }
+
+    /// What was going is gone now.
+    pub(super) fn let_go(&mut self) {
+        self.lingering.clear();
+        for object in std::mem::take(&mut self.going) {
+            self.cluster.remove(&object);
         }
     }
 
