@@ -2,7 +2,7 @@
 //!
 //! The steps stand in the order of the work: [`manifest`] lists what the image needs on this node, [`lease`] holds it
 //! against the collector, [`content`] writes blobs, [`unpack`] makes snapshots, [`records`] gives the names, [`adopt`]
-//! proves that Kubernetes' side answers for them, [`watch`] tells when any of it goes. Each step finds what an
+//! proves that Kubernetes' side answers for them, [`watch`] tells when any of it goes, [`system`] keeps what is not ours. Each step finds what an
 //! interrupted import left, so doing it again is both the way on and the repair.
 
 mod adopt;
@@ -15,6 +15,7 @@ pub mod name;
 mod platform;
 mod records;
 mod socket;
+mod system;
 mod unpack;
 mod watch;
 
@@ -28,7 +29,7 @@ use tonic::{Code, Status};
 use crate::core::event::FailureClass;
 use crate::ports::Boxed;
 use crate::ports::cancel::CancelFlag;
-use crate::ports::images::{ImageToImport, Images, ImportError, ImportedImage, Removal, RemovalWatch};
+use crate::ports::images::{ChangeWatch, ImageToImport, Images, ImportError, ImportedImage, Removal};
 use content::Progress;
 use labels::{of_snapshot, of_sources};
 use manifest::ImagePlan;
@@ -148,11 +149,19 @@ impl Images for Containerd {
         })
     }
 
-    fn watch_removed(&self) -> Boxed<'_, Result<Box<dyn RemovalWatch>, ImportError>> {
+    fn watch_changes(&self) -> Boxed<'_, Result<Box<dyn ChangeWatch>, ImportError>> {
         Box::pin(async move {
             let watch = watch::subscribe(&self.socket).await?;
-            Ok(Box::new(watch) as Box<dyn RemovalWatch>)
+            Ok(Box::new(watch) as Box<dyn ChangeWatch>)
         })
+    }
+
+    fn owned(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
+        Box::pin(records::owned(&self.socket))
+    }
+
+    fn keep_system(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
+        Box::pin(system::keep(&self.socket))
     }
 
     fn remove<'a>(&'a self, reference: &'a str) -> Boxed<'a, Result<Removal, ImportError>> {

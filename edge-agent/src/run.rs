@@ -6,6 +6,7 @@
 
 mod batch;
 mod dispatch;
+mod images;
 pub mod ops;
 mod surroundings;
 

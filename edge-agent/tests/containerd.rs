@@ -1,9 +1,13 @@
 //! Import against a real containerd with its Kubernetes side, in scratch folders of the test's own.
 
+#[path = "containerd/cri.rs"]
+mod cri;
 #[path = "containerd/image.rs"]
 mod image;
 #[path = "containerd/node.rs"]
 mod node;
+#[path = "containerd/protection.rs"]
+mod protection;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +16,15 @@ use std::sync::{Arc, Mutex};
 use airlift_agent::core::event::FailureClass;
 use airlift_agent::import::Containerd;
 use airlift_agent::ports::cancel::CancelFlag;
-use airlift_agent::ports::images::{ImageToImport, Images, ImportError, ImportedImage, Removal, Removed};
+use airlift_agent::ports::images::{Change, ImageToImport, Images, ImportError, ImportedImage, Removal};
 use airlift_bundles::ids::Sha256Digest;
 use image::{Blobs, Layer, Packing, index, manifest, noise, to_import};
 use node::{Node, Release};
+use protection::{
+    images_of_kube_system_outlive_their_removal_and_go_when_superseded,
+    names_that_imports_made_are_owned_until_they_go,
+    what_the_kubelet_or_crictl_removes_is_told_and_imported_again,
+};
 
 /// Makes two tests of each story, one against each containerd.
 macro_rules! on_each_containerd {
@@ -45,6 +54,9 @@ on_each_containerd! {
     a_cancelled_import_ends_and_can_be_taken_up_again,
     bad_content_is_told_from_a_bad_node_and_a_lost_blob,
     a_tag_moves_with_our_images_but_never_from_somebody_elses,
+    what_the_kubelet_or_crictl_removes_is_told_and_imported_again,
+    names_that_imports_made_are_owned_until_they_go,
+    images_of_kube_system_outlive_their_removal_and_go_when_superseded,
 }
 
 async fn import(containerd: &Containerd, image: &ImageToImport) -> Result<ImportedImage, ImportError> {
@@ -76,7 +88,7 @@ async fn index_lives(release: Release, snapshotter: &'static str) {
     let containerd = node.containerd();
     assert_eq!(containerd.missing(&references).await.expect("containerd answers"), references);
 
-    let mut watch = containerd.watch_removed().await.expect("containerd answers");
+    let mut watch = containerd.watch_changes().await.expect("containerd answers");
     let mut seen = Vec::new();
     let imported = containerd.import(&image, &mut |bytes| seen.push(bytes), &CancelFlag::new()).await;
     let imported = imported.expect("the image is good");
@@ -134,13 +146,13 @@ async fn index_lives(release: Release, snapshotter: &'static str) {
     // Again: everything is there, so nothing is written and nothing changes.
     assert_eq!(import(&containerd, &image).await.as_ref(), Ok(&imported));
 
-    let mut watch = containerd.watch_removed().await.expect("containerd answers");
+    let mut watch = containerd.watch_changes().await.expect("containerd answers");
     node.ctr(&["images", "rm", tag, &by_digest, &imported.config.to_string()]);
     let mut gone =
         [watch.next().await, watch.next().await, watch.next().await].map(|it| it.expect("an event"));
     gone.sort_by_key(|it| format!("{it:?}"));
     let expected = [tag, &by_digest, &imported.config.to_string()]
-        .map(|name: &str| Removed::Image(name.to_owned()));
+        .map(|name: &str| Change::ImageRemoved(name.to_owned()));
     assert_eq!(gone, expected);
     collect(&node);
     assert_eq!(containerd.missing(&references).await.expect("containerd answers"), references);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use airlift_agent::ports::Boxed;
 use airlift_agent::ports::cancel::CancelFlag;
 use airlift_agent::ports::images::{
-    ImageToImport, Images, ImportError, ImportedImage, Removal, RemovalWatch, Removed,
+    Change, ChangeWatch, ImageToImport, Images, ImportError, ImportedImage, Removal,
 };
 use airlift_bundles::ids::Sha256Digest;
 use tokio::sync::broadcast;
@@ -88,12 +88,13 @@ impl ModelImages {
 
 struct Losses(broadcast::Receiver<String>);
 
-impl RemovalWatch for Losses {
-    fn next(&mut self) -> Boxed<'_, Result<Removed, ImportError>> {
+impl ChangeWatch for Losses {
+    fn next(&mut self) -> Boxed<'_, Result<Change, ImportError>> {
         Box::pin(async {
             let lost = self.0.recv().await;
             let step = "watching images";
-            lost.map(Removed::Image).map_err(|error| ImportError::Runtime { step, reason: error.to_string() })
+            lost.map(Change::ImageRemoved)
+                .map_err(|error| ImportError::Runtime { step, reason: error.to_string() })
         })
     }
 }
@@ -118,9 +119,19 @@ impl Images for ModelImages {
         Box::pin(async { Ok(found) })
     }
 
-    fn watch_removed(&self) -> Boxed<'_, Result<Box<dyn RemovalWatch>, ImportError>> {
-        let watch: Box<dyn RemovalWatch> = Box::new(Losses(self.shared.losses.subscribe()));
+    fn watch_changes(&self) -> Boxed<'_, Result<Box<dyn ChangeWatch>, ImportError>> {
+        let watch: Box<dyn ChangeWatch> = Box::new(Losses(self.shared.losses.subscribe()));
         Box::pin(async { Ok(watch) })
+    }
+
+    fn owned(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
+        let names = self.names().keys().cloned().collect();
+        Box::pin(async { Ok(names) })
+    }
+
+    /// Its kube-system runs nothing.
+    fn keep_system(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn remove<'a>(&'a self, reference: &'a str) -> Boxed<'a, Result<Removal, ImportError>> {
@@ -162,12 +173,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let images = ModelImages::new(Duration::from_millis(1));
         let image = image(b"one", dir.path());
-        let mut losses = images.watch_removed().await.expect("a watch");
+        let mut losses = images.watch_changes().await.expect("a watch");
         assert_eq!(images.missing(&image.references).await, Ok(image.references.clone()));
         let imported = images.import(&image, &mut |_| (), &CancelFlag::new()).await.expect("it is all there");
         assert_eq!(images.present(&image.references).await, Ok(vec![Some(imported.config)]));
         images.lose("shop/app:1");
-        assert_eq!(losses.next().await, Ok(Removed::Image("shop/app:1".into())));
+        assert_eq!(losses.next().await, Ok(Change::ImageRemoved("shop/app:1".into())));
         assert_eq!(images.missing(&image.references).await, Ok(image.references.clone()));
     }
 

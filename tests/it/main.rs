@@ -2,6 +2,7 @@
 
 mod bed;
 mod cluster_contract;
+mod images;
 mod interop;
 mod journey;
 mod kills;

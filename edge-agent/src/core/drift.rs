@@ -27,9 +27,7 @@ impl Core {
             return;
         }
         let current = row.current;
-        if self.live.app(app).import_due {
-            self.upkeep_images(t, app, current);
-        }
+        self.upkeep_images(t, app);
         if !self.live.api_up || self.live.app(app).drifted.is_empty() && !self.live.app(app).prune_due {
             self.receipt_repaired(t, app);
             return;
@@ -73,12 +71,22 @@ impl Core {
         (live.refused, live.stopped) = (None, None);
     }
 
-    fn upkeep_images(&mut self, t: &mut Turn, app: &AppName, current: Option<GenerationId>) {
+    /// Imports what is due again, one generation at a time; the last is what runs, so that tags mean its images.
+    pub(super) fn upkeep_images(&mut self, t: &mut Turn, app: &AppName) {
+        let Some(row) = self.rows.apps.get(app) else { return };
+        let (planned, previous) = (row.planned, row.previous);
         if self.live.doing(app, |deed| *deed == Deed::Import) {
             return;
         }
-        if let Some(generation) = self.generation(current) {
-            self.live.app(app).import_due = false;
+        let live = self.live.app(app);
+        let mut due = None;
+        if std::mem::take(&mut live.import_previous_due) && previous.is_some() {
+            live.import_due = true;
+            due = previous;
+        } else if std::mem::take(&mut live.import_due) {
+            due = planned;
+        }
+        if let Some(generation) = self.generation(due) {
             let op = self.live.begin_op(t.now, app, Deed::Import);
             t.effect(Effect::Import { op, generation });
         }
@@ -89,9 +97,10 @@ impl Core {
             if !references.contains(reference) {
                 continue;
             }
-            let app = self.rows.generations.get(generation).map(|row| row.generation.app.clone());
-            if let Some(app) = app {
-                self.live.apps.entry(app).or_default().import_due = true;
+            for (app, row) in &self.rows.apps {
+                let live = self.live.apps.entry(app.clone()).or_default();
+                live.import_due |= row.planned == Some(*generation);
+                live.import_previous_due |= row.previous == Some(*generation);
             }
         }
     }

@@ -179,8 +179,10 @@ pub(super) struct LiveApp {
     pub trouble: super::watch::Trouble,
     /// Objects that changed since they were read.
     pub touched: BTreeSet<ObjectRef>,
-    /// At rest: images are to be checked or restored.
+    /// The images of what runs are to be checked or restored.
     pub import_due: bool,
+    /// And first those of the previous generation, which a rollback needs.
+    pub import_previous_due: bool,
     /// Objects that the plan no longer holds are to be deleted.
     pub prune_due: bool,
     /// Objects that later waves wait for.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod crew;
+mod images;
 mod laws;
 mod recovery;
 mod scenarios;

@@ -76,7 +76,10 @@ impl Core {
                 AppStep::Prepare => self.drive_prepare(t, app),
                 AppStep::Import => self.drive_import(t, app),
                 AppStep::Apply => self.drive_apply(t, app),
-                AppStep::Settle => self.drive_settle(t, app),
+                AppStep::Settle => {
+                    self.upkeep_images(t, app);
+                    self.drive_settle(t, app);
+                }
                 AppStep::RetireWait => self.drive_retire_wait(t, app),
                 AppStep::RetireDelete => self.drive_retire_delete(t, app),
             }
@@ -342,8 +345,8 @@ impl Core {
     pub(super) fn on_op_failed(&mut self, t: &mut Turn, op: OpId, failure: Failure) {
         let Some(op) = self.end_op(op) else { return };
         let app = op.app;
-        if self.at(&app, AppStep::Rest) {
-            // Only upkeep imports run at rest: the app may well run, so this is said and tried again.
+        if self.at(&app, AppStep::Rest) || self.at(&app, AppStep::Settle) {
+            // Only upkeep imports run here: the app may well run, so this is said and tried again.
             self.live.app(&app).import_due = true;
             self.pause(t, &app, &failure);
         } else if failure.class == FailureClass::App {

@@ -16,6 +16,8 @@ pub(super) const RECORD: &str = "airlift.dev/record";
 pub(super) const CONFIG: &str = "airlift.dev/config";
 /// Marks leases that Airlift made, with the image that they protect.
 pub(super) const LEASE: &str = "airlift.dev/import";
+/// Marks leases that keep an image of kube-system, with its digest; with a suffix: its type, size and names.
+pub(super) const KEPT: &str = "airlift.dev/kept";
 /// The digest of a layer's tar, on the compressed blob.
 pub(super) const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// The chain that a snapshot in the making will be.

@@ -4,12 +4,13 @@
 //! named after the image and outlives a kill, so that the next try finds what the last one wrote.
 
 use airlift_bundles::ids::Sha256Digest;
-use tonic::Code;
+use tonic::{Code, Status};
 use tracing::{debug, info};
 
 use super::labels::LEASE;
 use super::messages::{
-    CreateLeaseRequest, DeleteLeaseRequest, Empty, Labels, Lease, ListLeasesResponse, ListRequest,
+    AddResourceRequest, CreateLeaseRequest, DeleteLeaseRequest, Empty, Labels, Lease, LeaseResource,
+    ListLeasesResponse, ListRequest,
 };
 use super::socket::{CALL_TIMEOUT, Socket};
 use crate::ports::images::ImportError;
@@ -20,14 +21,27 @@ const FORGOTTEN_S: i64 = 24 * 60 * 60;
 /// Takes the lease of this image, which an earlier try may have left.
 pub(super) async fn take(socket: &Socket, top: Sha256Digest) -> Result<String, ImportError> {
     let id = format!("airlift-import-{}", top.to_hex());
-    let labels = Labels::from([(LEASE.to_owned(), top.to_string())]);
-    let question = CreateLeaseRequest { id: id.clone(), labels };
+    create(socket, &id, Labels::from([(LEASE.to_owned(), top.to_string())])).await?;
+    Ok(id)
+}
+
+/// Makes a lease, or finds the one of this name.
+pub(super) async fn create(socket: &Socket, id: &str, labels: Labels) -> Result<(), ImportError> {
+    let question = CreateLeaseRequest { id: id.to_owned(), labels };
     let method = "/containerd.services.leases.v1.Leases/Create";
     match socket.call::<_, Empty>(method, None, CALL_TIMEOUT, question).await {
-        Ok(_) => Ok(id),
-        Err(status) if status.code() == Code::AlreadyExists => Ok(id),
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(()),
         Err(status) => Err(socket.failed("taking a lease", &status)),
     }
+}
+
+/// Puts a blob or snapshot under a lease, with all that its labels refer to.
+pub(super) async fn hold(socket: &Socket, lease: &str, kind: String, id: String) -> Result<(), ImportError> {
+    let question = AddResourceRequest { id: lease.to_owned(), resource: Some(LeaseResource { id, kind }) };
+    let method = "/containerd.services.leases.v1.Leases/AddResource";
+    let held = socket.call::<_, Empty>(method, Some(lease), CALL_TIMEOUT, question).await;
+    held.map(drop).map_err(|status| socket.failed("holding content", &status))
 }
 
 /// Ends a lease. What only it held is collected; a failure leaves it to [`drop_forgotten`].
@@ -45,15 +59,20 @@ pub(super) async fn end(socket: &Socket, id: &str) {
 /// Ages are differences between containerd's own stamps; no clock is read, and one that jumps costs at most the
 /// bytes of an interrupted import again.
 pub(super) async fn drop_forgotten(socket: &Socket, current: &str) {
-    let method = "/containerd.services.leases.v1.Leases/List";
-    let question = ListRequest { filters: vec![format!("labels.\"{LEASE}\"")] };
-    let answer = socket.call::<_, ListLeasesResponse>(method, None, CALL_TIMEOUT, question).await;
     // Tidying must not fail an import that is done: the next one tries again.
-    let Ok(answer) = answer else { return };
-    for lease in forgotten(&answer.leases, current) {
+    let Ok(leases) = list(socket, LEASE).await else { return };
+    for lease in forgotten(&leases, current) {
         info!(lease, "lease of an import that nobody finished is ended");
         end(socket, lease).await;
     }
+}
+
+/// The leases that carry a label.
+pub(super) async fn list(socket: &Socket, label: &str) -> Result<Vec<Lease>, Status> {
+    let method = "/containerd.services.leases.v1.Leases/List";
+    let question = ListRequest { filters: vec![format!("labels.\"{label}\"")] };
+    let answer: ListLeasesResponse = socket.call(method, None, CALL_TIMEOUT, question).await?;
+    Ok(answer.leases)
 }
 
 fn forgotten<'a>(leases: &'a [Lease], current: &str) -> Vec<&'a str> {
@@ -70,7 +89,11 @@ mod tests {
 
     #[test]
     fn only_leases_a_day_older_than_the_current_one_are_forgotten() {
-        let lease = |id: &str, seconds| Lease { id: id.into(), created_at: Some(Timestamp { seconds }) };
+        let lease = |id: &str, seconds| Lease {
+            id: id.into(),
+            created_at: Some(Timestamp { seconds }),
+            ..Lease::default()
+        };
         let leases =
             [lease("old", 1_000), lease("recent", 90_000), lease("now", 100_000), lease("later", 900_000)];
         assert_eq!(forgotten(&leases, "now"), ["old"]);

@@ -181,6 +181,8 @@ pub(super) struct Lease {
     pub(super) id: String,
     #[prost(message, optional, tag = "2")]
     pub(super) created_at: Option<Timestamp>,
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub(super) labels: Labels,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -217,6 +219,20 @@ pub(super) struct AddResourceRequest {
     pub(super) id: String,
     #[prost(message, optional, tag = "2")]
     pub(super) resource: Option<LeaseResource>,
+}
+
+// containerd.services.containers.v1
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerRecord {
+    #[prost(string, tag = "3")]
+    pub(super) image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ContainerRecords {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) containers: Vec<ContainerRecord>,
 }
 
 // containerd.services.snapshots.v1

@@ -39,12 +39,8 @@ pub(super) async fn put(socket: &Socket, name: &str, target: &Target) -> Result<
     let labels = [(RECORD, name), (CONFIG, &config), MANAGED, PINNED];
     let labels: Labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let image = Image { name: name.to_owned(), labels, target: Some(target.descriptor.clone()) };
-    let method = "/containerd.services.images.v1.Images/Create";
-    let question = ImageEnvelope { image: Some(image.clone()) };
-    match socket.call::<_, ImageEnvelope>(method, None, CALL_TIMEOUT, question).await {
-        Ok(_) => return Ok(()),
-        Err(status) if status.code() == Code::AlreadyExists => {}
-        Err(status) => return Err(socket.failed("naming an image", &status)),
+    if create(socket, image.clone()).await? {
+        return Ok(());
     }
     let Some(present) = get(socket, name).await? else {
         let reason = format!("record {name} comes and goes");
@@ -66,6 +62,29 @@ pub(super) async fn put(socket: &Socket, name: &str, target: &Target) -> Result<
         paths.push("target".to_owned());
     }
     if paths.is_empty() { Ok(()) } else { update(socket, image, paths).await }
+}
+
+/// Makes a record; `false` when there is one of that name.
+pub(super) async fn create(socket: &Socket, image: Image) -> Result<bool, ImportError> {
+    let method = "/containerd.services.images.v1.Images/Create";
+    let question = ImageEnvelope { image: Some(image) };
+    match socket.call::<_, ImageEnvelope>(method, None, CALL_TIMEOUT, question).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == Code::AlreadyExists => Ok(false),
+        Err(status) => Err(socket.failed("naming an image", &status)),
+    }
+}
+
+/// The names that are ours, image ids aside: these go with the last name.
+pub(super) async fn owned(socket: &Socket) -> Result<Vec<String>, ImportError> {
+    let records = list(socket, vec![format!("labels.\"{RECORD}\"")]).await?;
+    let ours = records.into_iter().filter(|record| is_ours(record) && !is_id(&record.name));
+    Ok(ours.map(|record| record.name).collect())
+}
+
+/// Whether a record is named by an image id.
+pub(super) fn is_id(name: &str) -> bool {
+    name.starts_with("sha256:")
 }
 
 /// Writes a record again as it is, which makes Kubernetes' side look at it.
@@ -101,7 +120,7 @@ pub(super) async fn remove(socket: &Socket, name: &ImageName) -> Result<Removal,
     for record in &ours {
         delete(socket, &record.name).await?;
     }
-    let others = list(socket, format!("labels.\"{CONFIG}\"==\"{id}\"")).await?;
+    let others = list(socket, vec![format!("labels.\"{CONFIG}\"==\"{id}\"")]).await?;
     if others.iter().all(|record| record.name == id) && !others.is_empty() {
         delete(socket, &id).await?;
     }
@@ -128,7 +147,7 @@ fn points_to(record: &Image, target: &Descriptor) -> bool {
     target_of(record) == target.digest
 }
 
-fn is_ours(record: &Image) -> bool {
+pub(super) fn is_ours(record: &Image) -> bool {
     record.labels.get(RECORD) == Some(&record.name)
 }
 
@@ -156,10 +175,11 @@ async fn delete(socket: &Socket, name: &str) -> Result<(), ImportError> {
     }
 }
 
-async fn list(socket: &Socket, filter: String) -> Result<Vec<Image>, ImportError> {
+/// The records that match one of the filters; all, without any.
+pub(super) async fn list(socket: &Socket, filters: Vec<String>) -> Result<Vec<Image>, ImportError> {
     let method = "/containerd.services.images.v1.Images/List";
     let answer: Result<ListImagesResponse, Status> =
-        socket.call(method, None, CALL_TIMEOUT, ListRequest { filters: vec![filter] }).await;
+        socket.call(method, None, CALL_TIMEOUT, ListRequest { filters }).await;
     Ok(answer.map_err(|status| socket.failed("listing image records", &status))?.images)
 }
 

@@ -8,11 +8,11 @@ use tracing::debug;
 
 use super::content;
 use super::labels::{SNAPSHOT_REF, UNCOMPRESSED};
+use super::lease;
 use super::manifest::PlannedLayer;
 use super::messages::{
-    AddResourceRequest, ApplyRequest, ApplyResponse, CommitSnapshotRequest, Descriptor, Empty,
-    ImageFsInfoResponse, Labels, LeaseResource, Mount, PrepareSnapshotRequest, PrepareSnapshotResponse,
-    SnapshotKey,
+    ApplyRequest, ApplyResponse, CommitSnapshotRequest, Descriptor, Empty, ImageFsInfoResponse, Labels,
+    Mount, PrepareSnapshotRequest, PrepareSnapshotResponse, SnapshotKey,
 };
 use super::socket::{CALL_TIMEOUT, LAYER_TIMEOUT, Socket};
 use crate::ports::cancel::CancelFlag;
@@ -86,10 +86,7 @@ impl Unpacking<'_> {
             return Ok(false);
         }
         let kind = format!("snapshots/{}", self.snapshotter.name);
-        let resource = LeaseResource { id: layer.chain.to_string(), kind };
-        let question = AddResourceRequest { id: self.lease.to_owned(), resource: Some(resource) };
-        let method = "/containerd.services.leases.v1.Leases/AddResource";
-        self.call::<_, Empty>("holding a layer", method, question).await?;
+        lease::hold(self.socket, self.lease, kind, layer.chain.to_string()).await?;
         // It may have been collected just before the lease held it.
         self.exists(layer.chain).await
     }
@@ -241,20 +238,6 @@ impl Unpacking<'_> {
 
     fn key(&self, key: String) -> SnapshotKey {
         SnapshotKey { snapshotter: self.snapshotter.name.clone(), key }
-    }
-
-    async fn call<Q, A>(
-        &self,
-        step: &'static str,
-        method: &'static str,
-        question: Q,
-    ) -> Result<A, ImportError>
-    where
-        Q: prost::Message + Send + Sync + 'static,
-        A: prost::Message + Default + Send + Sync + 'static,
-    {
-        let answer = self.socket.call(method, Some(self.lease), CALL_TIMEOUT, question).await;
-        answer.map_err(|status| self.socket.failed(step, &status))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Boxed;
 use super::cancel::CancelFlag;
 use super::cluster::{ApplyRequest, Cluster, Propagation, Resolved, Room};
-use super::images::{ImageToImport, Images, ImportError, ImportedImage, Removal, RemovalWatch};
+use super::images::{ChangeWatch, ImageToImport, Images, ImportError, ImportedImage, Removal};
 use crate::core::Event;
 use crate::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound};
 use crate::core::object::{Generation, Gvk, Health, ObjectRef, Uid};
@@ -117,7 +117,15 @@ impl Images for AbsentImages {
         unreachable()
     }
 
-    fn watch_removed(&self) -> Boxed<'_, Result<Box<dyn RemovalWatch>, ImportError>> {
+    fn watch_changes(&self) -> Boxed<'_, Result<Box<dyn ChangeWatch>, ImportError>> {
+        unreachable()
+    }
+
+    fn owned(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
+        unreachable()
+    }
+
+    fn keep_system(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
         unreachable()
     }
 

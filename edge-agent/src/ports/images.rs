@@ -1,7 +1,7 @@
 //! Images: the node's container runtime, as far as the agent uses it.
 //!
 //! The product fills this port with [`crate::import::Containerd`]; the simulator with a model. The caller subscribes
-//! with [`Images::watch_removed`] first and asks [`Images::missing`] afterwards, so that nothing falls between.
+//! with [`Images::watch_changes`] first and asks [`Images::missing`] afterwards, so that nothing falls between.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,21 +55,23 @@ pub enum Removal {
     NotOurs,
 }
 
-/// Something that the runtime lost.
+/// Something that happened in the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removed {
-    /// An image record, by its normalised name.
-    Image(String),
-    /// A blob.
-    Blob(Sha256Digest),
+pub enum Change {
+    /// An image record is gone, by its normalised name.
+    ImageRemoved(String),
+    /// A blob is gone.
+    BlobRemoved(Sha256Digest),
+    /// A container came or went: other images may be in use than before.
+    Containers,
 }
 
-/// A subscription to losses.
-pub trait RemovalWatch: Send {
-    /// Waits for the next loss.
+/// A subscription to changes.
+pub trait ChangeWatch: Send {
+    /// Waits for the next change.
     ///
-    /// An error ends the watch, and losses may have gone unseen: subscribe again, then ask [`Images::missing`].
-    fn next(&mut self) -> Boxed<'_, Result<Removed, ImportError>>;
+    /// An error ends the watch, and changes may have gone unseen: subscribe again, then ask [`Images::missing`].
+    fn next(&mut self) -> Boxed<'_, Result<Change, ImportError>>;
 }
 
 /// The node's container runtime.
@@ -99,8 +101,16 @@ pub trait Images: Send + Sync {
         })
     }
 
-    /// Subscribes to losses of images and blobs.
-    fn watch_removed(&self) -> Boxed<'_, Result<Box<dyn RemovalWatch>, ImportError>>;
+    /// Subscribes to losses of images and blobs, and to containers that come and go.
+    fn watch_changes(&self) -> Boxed<'_, Result<Box<dyn ChangeWatch>, ImportError>>;
+
+    /// The names that imports made and that are still theirs, as the runtime spells them.
+    fn owned(&self) -> Boxed<'_, Result<Vec<String>, ImportError>>;
+
+    /// Keeps the images that kube-system's pods run, and gives them back the names that somebody removed.
+    ///
+    /// Answers with these names.
+    fn keep_system(&self) -> Boxed<'_, Result<Vec<String>, ImportError>>;
 
     /// Removes the records of a name, if this port made them and no container uses the image.
     fn remove<'a>(&'a self, reference: &'a str) -> Boxed<'a, Result<Removal, ImportError>>;

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::limits::Limits;
 use airlift_bundles::reversal::remove;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
+use super::images::{ImageKeeper, Kept};
 use super::ops::{Operations, Replies};
 use super::{Ports, Site, WriteMedia, batch, surroundings};
 use crate::apply::owned::owns;
@@ -38,7 +39,7 @@ pub(super) struct Dispatcher {
     watch: Option<AbortHandle>,
     wake_at: Option<u64>,
     conn: Option<ConnId>,
-    kept: Arc<Mutex<BTreeSet<String>>>,
+    kept: watch::Sender<Kept>,
 }
 
 impl Dispatcher {
@@ -53,7 +54,7 @@ impl Dispatcher {
             watch: None,
             wake_at: None,
             conn: None,
-            kept: Arc::default(),
+            kept: watch::Sender::new(None),
         }
     }
 
@@ -66,7 +67,8 @@ impl Dispatcher {
         let mut watches = JoinSet::new();
         let (ports, events) = (self.ports.clone(), self.events.clone());
         watches.spawn(surroundings::watch_site(ports.clone(), self.site.state_dir.clone(), events.clone()));
-        watches.spawn(surroundings::watch_images(ports, Arc::clone(&self.kept), events));
+        let bodies = Arc::clone(&self.bodies);
+        watches.spawn(ImageKeeper::new(ports, bodies, self.kept.subscribe(), events).run());
         watches
     }
 
@@ -259,15 +261,9 @@ impl Dispatcher {
         self.watch = Some(task.abort_handle());
     }
 
-    /// Drops content that no kept generation needs, and says which of its images the runtime has lost.
+    /// Drops content and images that no kept generation needs; images that one needs and the runtime lost come back.
     fn keep(&self, generations: Vec<Arc<Generation>>) {
-        let references: BTreeSet<String> = generations
-            .iter()
-            .filter_map(|generation| self.bodies.images(generation).ok())
-            .flatten()
-            .flat_map(|image| image.references)
-            .collect();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = references;
+        self.kept.send_replace(Some(generations.clone()));
         self.bodies.keep(&generations);
         let content = Arc::clone(&self.ports.content);
         tokio::spawn(async move {

@@ -1,10 +1,8 @@
-//! Looks at the site by itself: does the API answer, how are the nodes, is there room, are the images still there.
+//! Looks at the site by itself: does the API answer, how are the nodes, is there room.
 //!
 //! Only changes become events; nothing here touches the network beyond the node.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use airlift_bundles::document::status::NodeStatus;
@@ -21,10 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_WHILE_DOWN: Duration = Duration::from_secs(1);
 /// A change of free space below this is no news.
 const DISK_STEP_BYTES: u64 = 64 << 20;
-/// Between the first loss and the question what else was lost: a removal comes in many events.
-const LOSS_SETTLES: Duration = Duration::from_millis(500);
-/// Between two attempts to subscribe to losses.
-const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Watches nodes, API and disk until the agent ends.
 pub(super) async fn watch_site(ports: Ports, state_dir: PathBuf, events: mpsc::Sender<Event>) {
@@ -63,39 +57,5 @@ pub(super) async fn watch_site(ports: Ports, state_dir: PathBuf, events: mpsc::S
             }
         }
         tokio::time::sleep(pause).await;
-    }
-}
-
-/// Tells the core when images that it keeps are gone from the container runtime.
-pub(super) async fn watch_images(
-    ports: Ports,
-    kept: Arc<Mutex<BTreeSet<String>>>,
-    events: mpsc::Sender<Event>,
-) {
-    loop {
-        if let Ok(mut losses) = ports.images.watch_removed().await {
-            loop {
-                // What was lost while nobody listened is asked for first.
-                let references: Vec<String> =
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-                if !references.is_empty() {
-                    match ports.images.missing(&references).await {
-                        Ok(lost) if !lost.is_empty() => {
-                            if events.send(Event::ImagesLost { references: lost }).await.is_err() {
-                                return;
-                            }
-                        }
-                        Ok(_) => {}
-                        Err(_) => break,
-                    }
-                }
-                if losses.next().await.is_err() {
-                    break;
-                }
-                let more = async { while losses.next().await.is_ok() {} };
-                let _ = tokio::time::timeout(LOSS_SETTLES, more).await; // the storm has passed, or the watch ended
-            }
-        }
-        tokio::time::sleep(SUBSCRIBE_AGAIN).await;
     }
 }

@@ -180,7 +180,7 @@ address = "{socket}"
         bytes
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path().join("containerd.sock")
     }
 }

@@ -9,9 +9,7 @@ use airlift_agent::core::api::{ApiError, ApiErrorClass, Applied, Found, PodFound
 use airlift_agent::core::object::{Generation, Gvk, Health, ObjectRef, Uid, Verdict};
 use airlift_agent::ports::cancel::CancelFlag;
 use airlift_agent::ports::cluster::{ApplyRequest, Propagation, Resolved, Room};
-use airlift_agent::ports::images::{
-    ImageToImport, ImportError, ImportedImage, Removal, RemovalWatch, Removed,
-};
+use airlift_agent::ports::images::{Change, ChangeWatch, ImageToImport, ImportError, ImportedImage, Removal};
 use airlift_agent::ports::{Boxed, Cluster, Images};
 use airlift_bundles::document::release::Platform;
 use airlift_bundles::document::status::NodeStatus;
@@ -172,8 +170,16 @@ impl Images for NoImages {
         done(Ok(vec![Some(Sha256Digest::of(b"image")); references.len()]))
     }
 
-    fn watch_removed(&self) -> Boxed<'_, Result<Box<dyn RemovalWatch>, ImportError>> {
-        done(Ok(Box::new(NothingIsLost) as Box<dyn RemovalWatch>))
+    fn watch_changes(&self) -> Boxed<'_, Result<Box<dyn ChangeWatch>, ImportError>> {
+        done(Ok(Box::new(NothingIsLost) as Box<dyn ChangeWatch>))
+    }
+
+    fn owned(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
+        done(Ok(Vec::new()))
+    }
+
+    fn keep_system(&self) -> Boxed<'_, Result<Vec<String>, ImportError>> {
+        done(Ok(Vec::new()))
     }
 
     fn remove<'a>(&'a self, _: &'a str) -> Boxed<'a, Result<Removal, ImportError>> {
@@ -183,8 +189,8 @@ impl Images for NoImages {
 
 struct NothingIsLost;
 
-impl RemovalWatch for NothingIsLost {
-    fn next(&mut self) -> Boxed<'_, Result<Removed, ImportError>> {
+impl ChangeWatch for NothingIsLost {
+    fn next(&mut self) -> Boxed<'_, Result<Change, ImportError>> {
         Box::pin(std::future::pending())
     }
 }
