@@ -272,6 +272,12 @@ codes! {
     "1005" SecretInBundle: "secret data in a bundle",
         "Bundles are signed, not confidential.",
         "Leave the data out, or allow the Secret by name.";
+    "1006" ImageUnfetched: "image cannot be fetched",
+        "A registry or container runtime did not give an image that airlift.yaml names. Nothing was written.",
+        "Read the message; mend name, login or network, and build again.";
+    "1007" ImageUnpinned: "image is not pinned",
+        "What the name means in its registry or runtime is not fixed by a digest, or is another digest. Nothing was written.",
+        "Write the digest behind the name in airlift.yaml: `NAME:TAG@sha256:…`.";
     "1101" KeyFile: "key file cannot be read",
         "The key file is missing, damaged, or its passphrase is wrong.",
         "Check the path and passphrase.";

@@ -19,7 +19,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-pub use build::{Packed, ReleaseFacts, pack, write_archive};
+pub use build::{Packed, ReleaseFacts, pack, pack_with, write_archive};
+pub use images::{RemoteImage, RemoteImages};
 pub use source::{AppSource, ImageSource};
 
 use crate::code::Code;

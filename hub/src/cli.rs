@@ -1,13 +1,14 @@
 //! The `airlift` command line: noun, then verb.
 //!
-//! Everything under `key`, `root`, `bundle` and `explain` works with no hub and no network; the rest speaks
-//! `/api/v1`, also to a hub on the same machine. Answers go to standard output, all else to standard error.
+//! Everything under `key`, `root`, `bundle` and `explain` works with no hub and no network (but for images that a
+//! bundle takes from a registry); the rest speaks `/api/v1`, also to a hub on the same machine. Answers go to standard output, all else to standard error.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use airlift_bundles::ids::Name;
 use clap::{CommandFactory as _, Parser, Subcommand};
+pub(crate) use client::encode;
 use context::ContextName;
 use failure::Failure;
 use terminal::{Colour, Terminal};

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod publish;
 pub mod serve;
 pub mod server;
+pub mod source;
 pub mod tls;
 mod uploads;
 

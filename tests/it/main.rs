@@ -10,6 +10,7 @@ mod mqtt_fleet;
 mod offline;
 mod rollback;
 mod skopeo;
+mod sources;
 mod statefulset;
 mod update;
 mod usb_import;

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::choices::{read_overlays, render_choices, settle_parameters};
+use super::images::{NoRemote, RemoteImages};
 use super::manifests::{SourceObject, read_file, read_manifests};
 use super::pin::{ImageTable, pin_objects};
 use super::source::AppSource;
@@ -99,6 +100,19 @@ impl Packed {
 /// # Errors
 /// [`PackError::Invalid`] with every fault of the source, or [`PackError::Io`].
 pub fn pack(folder: &Path, out: &Path, limits: &Limits) -> Result<Packed, PackError> {
+    pack_with(folder, out, &NoRemote, limits)
+}
+
+/// The same for a folder whose images may come from places that only the caller can reach.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_with(
+    folder: &Path,
+    out: &Path,
+    remote: &dyn RemoteImages,
+    limits: &Limits,
+) -> Result<Packed, PackError> {
     let taken = |path: &Path| match fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => path.exists(),
@@ -114,7 +128,7 @@ pub fn pack(folder: &Path, out: &Path, limits: &Limits) -> Result<Packed, PackEr
         _ => Ok(()),
     };
     remove()?;
-    let packed = Build { folder, limits }.run(&part);
+    let packed = Build { folder, remote, limits }.run(&part);
     match packed {
         Ok(packed) => {
             fs::rename(&part, out).map_err(PackError::io(out))?;
@@ -129,6 +143,7 @@ pub fn pack(folder: &Path, out: &Path, limits: &Limits) -> Result<Packed, PackEr
 
 struct Build<'a> {
     folder: &'a Path,
+    remote: &'a dyn RemoteImages,
     limits: &'a Limits,
 }
 
@@ -175,7 +190,7 @@ impl Build<'_> {
             } else if source.images[..at].iter().any(|other| other.name == image.name) {
                 findings.invalid(place, format!("image {} stands twice", image.name));
             } else {
-                match open_image(self.folder, image, self.limits) {
+                match open_image(self.folder, image, self.remote, self.limits) {
                     Ok(open) => opened.push((image, open)),
                     Err(refusal) => findings.invalid(place, format!("image {}: {refusal}", image.name)),
                 }

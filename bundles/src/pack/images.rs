@@ -1,4 +1,5 @@
-//! Opens the places where images come from: OCI layouts as directory or tar, and what `docker save` writes.
+//! Opens the places where images come from: OCI layouts as directory or tar, what `docker save` writes, and what the
+//! caller opens from a registry or a container runtime.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,19 +14,58 @@ use crate::layout::descriptor::{Descriptor, Index, REF_NAME};
 use crate::layout::read_bounded;
 use crate::limits::Limits;
 
+/// Opens images that no file holds: the caller has a network or a container runtime, this crate has neither.
+pub trait RemoteImages {
+    /// Opens the image that a `docker://…` or `containerd:…` of `airlift.yaml` names.
+    ///
+    /// # Errors
+    /// Words for the line in `airlift.yaml`.
+    fn open(&self, from: &str) -> Result<Box<dyn RemoteImage>, String>;
+}
+
+/// An image that the caller opened; what it gives is checked against digests here.
+pub trait RemoteImage: std::fmt::Debug {
+    /// The index or manifest that was named.
+    fn target(&self) -> Descriptor;
+
+    /// Whether a manifest of the index is there at all; a runtime keeps only what its machine needs.
+    ///
+    /// # Errors
+    /// [`io::Error`] when that cannot be found out.
+    fn holds(&self, _digest: &Sha256Digest) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Opens an index, manifest, configuration or layer.
+    ///
+    /// # Errors
+    /// [`io::Error`] when it cannot be had.
+    fn open(&self, digest: &Sha256Digest) -> io::Result<Box<dyn Read + '_>>;
+}
+
+/// For packing from files alone.
+pub(super) struct NoRemote;
+
+impl RemoteImages for NoRemote {
+    fn open(&self, from: &str) -> Result<Box<dyn RemoteImage>, String> {
+        Err(format!("{from} is no file, and only files are read here"))
+    }
+}
+
 /// An image source, opened.
 #[derive(Debug)]
 pub(super) enum ImageStore {
-    /// An OCI layout.
+    /// An OCI layout, or an image that comes in its form.
     Oci(Files),
     /// What `docker save` writes.
     Docker(Files),
 }
 
-/// Files by their name inside a layout: a directory, or a tar whose entries were listed once.
+/// Files by their name inside a layout: a directory, or a tar whose entries were listed once; or what takes their place.
 #[derive(Debug)]
 pub(super) enum Files {
     Directory(PathBuf),
+    Remote(Box<dyn RemoteImage>),
     Archive { path: PathBuf, entries: BTreeMap<String, Place> },
 }
 
@@ -70,15 +110,15 @@ impl Files {
         Ok(Self::Archive { path: path.to_owned(), entries })
     }
 
-    /// Opens a file by its name in the layout, with its size.
-    fn open(&self, name: &str) -> io::Result<(Box<dyn Read>, u64)> {
+    /// Opens a file by its name in the layout.
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read + '_>> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name} is missing"));
         match self {
             Self::Directory(root) => {
                 let file = File::open(root.join(name))?;
-                let size = file.metadata()?.len();
-                Ok((Box::new(file), size))
+                Ok(Box::new(file))
             }
+            Self::Remote(_) => Err(missing()),
             Self::Archive { path, entries } => {
                 let mut name = name.to_owned();
                 for _ in 0..8 {
@@ -87,7 +127,7 @@ impl Files {
                         Place::At { offset, size } => {
                             let mut file = File::open(path)?;
                             file.seek(SeekFrom::Start(*offset))?;
-                            return Ok((Box::new(file.take(*size)), *size));
+                            return Ok(Box::new(file.take(*size)));
                         }
                     }
                 }
@@ -97,7 +137,7 @@ impl Files {
     }
 
     fn read(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
-        read_bounded(self.open(name)?.0, limit as u64)
+        read_bounded(self.open(name)?, limit as u64)
     }
 }
 
@@ -114,8 +154,15 @@ fn join_inside(from: &str, target: &str) -> String {
     parts.join("/")
 }
 
-/// Splits `oci:DIR:REFERENCE` and opens what it names, relative to the folder.
-pub(super) fn open_source(folder: &Path, from: &str) -> Result<(ImageStore, Option<String>), Refusal> {
+/// Splits `oci:DIR:REFERENCE` and opens what it names, relative to the folder; what is no file the caller opens.
+pub(super) fn open_source(
+    folder: &Path,
+    from: &str,
+    remote: &dyn RemoteImages,
+) -> Result<(ImageStore, Option<String>), Refusal> {
+    if from.starts_with("docker://") || from.starts_with("containerd:") {
+        return Ok((ImageStore::Oci(Files::Remote(remote.open(from)?)), None));
+    }
     let (transport, rest) = from.split_once(':').unwrap_or((from, ""));
     let (path, reference) = match rest.split_once(':') {
         Some((path, reference)) => (path, Some(reference.to_owned())),
@@ -123,8 +170,13 @@ pub(super) fn open_source(folder: &Path, from: &str) -> Result<(ImageStore, Opti
     };
     let at = folder.join(path);
     let failed = |error: io::Error| format!("{path}: {error}");
+    let unknown = || {
+        format!(
+            "{from:?} is not oci:DIR, oci-archive:FILE, docker-archive:FILE, docker://IMAGE or containerd:IMAGE"
+        )
+    };
     if path.is_empty() {
-        return Err(format!("{from:?} is not oci:DIR, oci-archive:FILE or docker-archive:FILE"));
+        return Err(unknown());
     }
     let store = match transport {
         "oci" => {
@@ -134,12 +186,7 @@ pub(super) fn open_source(folder: &Path, from: &str) -> Result<(ImageStore, Opti
         }
         "oci-archive" => ImageStore::Oci(Files::list_archive(&at).map_err(failed)?),
         "docker-archive" => ImageStore::Docker(Files::list_archive(&at).map_err(failed)?),
-        "docker" | "containerd" => {
-            return Err(format!(
-                "{transport} sources need a network or a container runtime; copy the image first: skopeo copy {from} oci:images/NAME"
-            ));
-        }
-        _ => return Err(format!("{from:?} is not oci:DIR, oci-archive:FILE or docker-archive:FILE")),
+        _ => return Err(unknown()),
     };
     Ok((store, reference))
 }
@@ -157,6 +204,11 @@ pub(super) struct DockerImage {
 impl Files {
     /// Finds the one image that `reference` names, or the only one.
     pub(super) fn find_oci(&self, reference: Option<&str>, limits: &Limits) -> Result<Descriptor, Refusal> {
+        if let Self::Remote(image) = self {
+            let target = image.target();
+            let usable = target.is_index() || target.is_manifest();
+            return if usable { Ok(target) } else { Err(format!("is no image but {:?}", target.media_type)) };
+        }
         let bytes = self.read("index.json", limits.manifest_bytes).map_err(|error| error.to_string())?;
         let index: Index = serde_json::from_slice(&bytes).map_err(|error| format!("index.json: {error}"))?;
         let named = |entry: &&Descriptor| {
@@ -169,13 +221,25 @@ impl Files {
     }
 
     /// Opens a blob of an OCI layout.
-    pub(super) fn open_blob(&self, digest: &Sha256Digest) -> io::Result<(Box<dyn Read>, u64)> {
+    pub(super) fn open_blob(&self, digest: &Sha256Digest) -> io::Result<Box<dyn Read + '_>> {
+        if let Self::Remote(image) = self {
+            return image.open(digest);
+        }
         self.open(&format!("blobs/sha256/{}", digest.to_hex()))
+    }
+
+    /// Whether a manifest that an index lists is there.
+    pub(super) fn holds(&self, digest: &Sha256Digest) -> Result<bool, Refusal> {
+        match self {
+            Self::Remote(image) => image.holds(digest).map_err(|error| error.to_string()),
+            // A layout that lacks what it lists is broken, and is told so when it is read.
+            Self::Directory(_) | Self::Archive { .. } => Ok(true),
+        }
     }
 
     /// Reads a small blob of an OCI layout, checked against its digest.
     pub(super) fn read_blob(&self, digest: &Sha256Digest, limits: &Limits) -> Result<Vec<u8>, Refusal> {
-        let (blob, _) = self.open_blob(digest).map_err(|error| format!("{digest}: {error}"))?;
+        let blob = self.open_blob(digest).map_err(|error| format!("{digest}: {error}"))?;
         let bytes =
             read_bounded(blob, limits.manifest_bytes as u64).map_err(|error| format!("{digest}: {error}"))?;
         if Sha256Digest::of(&bytes) == *digest {
@@ -214,10 +278,8 @@ impl Files {
     pub(super) fn open_docker_layers<'f>(
         &'f self,
         image: &'f DockerImage,
-    ) -> impl Iterator<Item = Result<Box<dyn Read>, Refusal>> + 'f {
-        image.layers.iter().map(|layer| {
-            self.open(layer).map(|(reader, _)| reader).map_err(|error| format!("{layer}: {error}"))
-        })
+    ) -> impl Iterator<Item = Result<Box<dyn Read + 'f>, Refusal>> + 'f {
+        image.layers.iter().map(|layer| self.open(layer).map_err(|error| format!("{layer}: {error}")))
     }
 }
 

@@ -104,7 +104,8 @@ pub struct AppSource {
 pub struct ImageSource {
     /// The name that pods use.
     pub name: ImageReference,
-    /// `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`, with `:REFERENCE` where there are several.
+    /// `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`, with `:REFERENCE` where there are several;
+    /// `docker://IMAGE` or `containerd:IMAGE`.
     pub from: String,
 }
 

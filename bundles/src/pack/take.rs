@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::images::{Files, ImageStore, Refusal, open_source};
+use super::images::{Files, ImageStore, Refusal, RemoteImages, open_source};
 use super::source::{ImageSource, PlatformText};
 use crate::document::release::Platform;
 use crate::ids::Sha256Digest;
@@ -43,16 +43,28 @@ pub(super) struct OpenImage {
 }
 
 /// Opens an image's source and lists its platforms.
-pub(super) fn open_image(folder: &Path, image: &ImageSource, limits: &Limits) -> Result<OpenImage, Refusal> {
-    let (store, reference) = open_source(folder, &image.from)?;
+pub(super) fn open_image(
+    folder: &Path,
+    image: &ImageSource,
+    remote: &dyn RemoteImages,
+    limits: &Limits,
+) -> Result<OpenImage, Refusal> {
+    let (store, reference) = open_source(folder, &image.from, remote)?;
     let platforms = match &store {
         ImageStore::Oci(files) => {
             let target = files.find_oci(reference.as_deref(), limits)?;
             let bytes = files.read_blob(&target.digest, limits)?;
             if target.is_index() {
                 let index: Index = parse("index", &bytes)?;
-                let manifests = index.manifests.iter().filter(|entry| entry.is_manifest());
-                manifests.filter_map(|entry| entry.platform.as_ref()).map(normalise).collect()
+                let mut platforms = BTreeSet::new();
+                for entry in index.manifests.iter().filter(|entry| entry.is_manifest()) {
+                    if let Some(platform) = &entry.platform
+                        && files.holds(&entry.digest)?
+                    {
+                        platforms.insert(normalise(platform));
+                    }
+                }
+                platforms
             } else {
                 let manifest: Manifest = parse("manifest", &bytes)?;
                 let config: ImageConfig =
@@ -149,7 +161,7 @@ impl Taker<'_> {
             let packing = Packing::of(&layer.media_type)
                 .ok_or_else(|| format!("a layer of type {:?}, which is no tar", layer.media_type))?;
             if !self.blobs.contains_key(&layer.digest) {
-                let (source, _) = files
+                let source = files
                     .open_blob(&layer.digest)
                     .map_err(|error| format!("layer {}: {error}", layer.digest))?;
                 let written = self.layout.put_stream(source.take(layer.size + 1)).map_err(in_words)?;

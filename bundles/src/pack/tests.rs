@@ -369,7 +369,8 @@ fn images_that_cannot_be_taken_are_refused_with_their_line() {
         ("oci:nowhere", "nowhere/index.json"),
         ("oci:web:latest", "no image named \"latest\""),
         ("oci-archive:web.tar", "web.tar"),
-        ("docker://registry.example/web:1", "skopeo copy docker://registry.example/web:1"),
+        ("docker://registry.example/web:1", "only files are read here"),
+        ("containerd:registry.example/web:1", "only files are read here"),
         ("web", "is not oci:DIR"),
     ] {
         let folder = Folder::new();
@@ -393,3 +394,4 @@ fn images_that_cannot_be_taken_are_refused_with_their_line() {
 
 mod choices;
 mod lint;
+mod remote;

@@ -1,4 +1,4 @@
-//! `airlift bundle`: from a folder to a signed bundle; needs no hub and no network.
+//! `airlift bundle`: from a folder to a signed bundle; needs no hub, and a network only for images from a registry.
 
 use clap::Subcommand;
 
@@ -9,6 +9,7 @@ mod build;
 mod compare;
 pub(crate) mod files;
 mod inspect;
+mod sources;
 mod trust;
 
 #[derive(Debug, Subcommand)]

@@ -25,6 +25,7 @@ impl Desk {
             .current_dir(self.path())
             .env_remove("AIRLIFT_PASSPHRASE_FILE")
             .env("XDG_CONFIG_HOME", self.path().join("config"))
+            .env("DOCKER_CONFIG", self.path().join("docker"))
             .stdin(Stdio::null())
             .args(line.split_whitespace())
             .output()

@@ -7,11 +7,12 @@ use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{AppName, Counter, FleetId, Sha256Digest, Timestamp};
 use airlift_bundles::layout::LayoutDir;
 use airlift_bundles::limits::Limits;
-use airlift_bundles::pack::{PackError, Packed, ReleaseFacts, pack, write_archive};
+use airlift_bundles::pack::{PackError, Packed, ReleaseFacts, pack_with, write_archive};
 use clap::Args;
 
 use super::compare::check_way_back;
 use super::files::{BundleFiles, release_file};
+use super::sources::SourceArgs;
 use crate::cli::envelope_file;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{human_bytes, line};
@@ -31,6 +32,8 @@ pub(crate) struct Init {
 pub(crate) struct Lint {
     /// The folder with airlift.yaml
     folder: PathBuf,
+    #[command(flatten)]
+    sources: SourceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -40,6 +43,8 @@ pub(crate) struct Lint {
   airlift bundle build shop --fleet lab --seq 8 --from shop-7.tar -o shop-8.tar
 
 With --from the objects of both bundles are compared: what a site could not roll back by itself is refused.
+Images come from files beside airlift.yaml, from a registry (`from: docker://HOST/NAME:TAG@sha256:…`, with the
+login of `docker login`) or from this machine's containerd (`from: containerd:NAME:TAG`).
 The same folder gives the same bundle, byte for byte. A release's number only rises within its epoch.")]
 pub(crate) struct Build {
     /// The folder with airlift.yaml
@@ -68,6 +73,8 @@ pub(crate) struct Build {
     /// The time that the release says it was drafted (RFC 3339, UTC); now by default
     #[arg(long, value_name = "TIME")]
     issued_at: Option<Timestamp>,
+    #[command(flatten)]
+    sources: SourceArgs,
 }
 
 impl From<PackError> for Failure {
@@ -104,10 +111,8 @@ pub(crate) fn init(arguments: &Init) -> Result<(), Failure> {
 pub(crate) fn lint(arguments: &Lint, terminal: Terminal) -> Result<(), Failure> {
     // packing is the check; the layout is thrown away
     let scratch = std::env::temp_dir().join(format!("airlift-lint-{}", std::process::id()));
-    let packed = pack(&arguments.folder, &scratch, &Limits::DEFAULT);
-    let removed = fs::remove_dir_all(&scratch);
-    let packed = packed?;
-    removed?;
+    let packed = pack_folder(&arguments.folder, &scratch, &arguments.sources, terminal)?;
+    fs::remove_dir_all(&scratch)?;
     warn(&packed, terminal);
     line(summary(&packed))?;
     Ok(())
@@ -122,11 +127,8 @@ pub(crate) fn build(arguments: &Build, terminal: Terminal) -> Result<(), Failure
         envelope_file::refuse_existing(path)?;
     }
     let archive = out.extension().is_some_and(|ending| ending == "tar");
-    let packed = if archive {
-        pack_archive(&arguments.folder, out, arguments.from.as_deref())?
-    } else {
-        pack_checked(&arguments.folder, out, arguments.from.as_deref())?
-    };
+    let pack = |layout: &Path| pack_checked(arguments, layout, terminal);
+    let packed = if archive { pack_archive(out, pack)? } else { pack(out)? };
     let draft = Envelope::draft(&packed.draft(&ReleaseFacts {
         fleet_id: arguments.fleet.clone(),
         counter: Counter { epoch: arguments.epoch, seq: arguments.seq },
@@ -142,10 +144,25 @@ pub(crate) fn build(arguments: &Build, terminal: Terminal) -> Result<(), Failure
     Ok(())
 }
 
-/// Packs into `layout`, and takes it away again where there would be no way back to `from`.
-fn pack_checked(folder: &Path, layout: &Path, from: Option<&Path>) -> Result<Packed, Failure> {
-    let packed = pack(folder, layout, &Limits::DEFAULT)?;
-    let Some(from) = from else { return Ok(packed) };
+/// Packs, fetching the images that are not in the folder.
+fn pack_folder(
+    folder: &Path,
+    layout: &Path,
+    sources: &SourceArgs,
+    terminal: Terminal,
+) -> Result<Packed, Failure> {
+    let sources = sources.open(terminal)?;
+    pack_with(folder, layout, &sources, &Limits::DEFAULT).map_err(|error| match sources.take_failure() {
+        // It knows more than the line in the file: whose fault it is, and what to do.
+        Some(failure) => Failure::from(failure),
+        None => error.into(),
+    })
+}
+
+/// Packs into `layout`, and takes it away again where there would be no way back to the bundle before.
+fn pack_checked(arguments: &Build, layout: &Path, terminal: Terminal) -> Result<Packed, Failure> {
+    let packed = pack_folder(&arguments.folder, layout, &arguments.sources, terminal)?;
+    let Some(from) = &arguments.from else { return Ok(packed) };
     let files = BundleFiles::Layout(LayoutDir(layout.to_owned()));
     let checked = files.read_bundle(&packed.index).and_then(|bundle| check_way_back(from, &files, &bundle));
     if let Err(failure) = checked {
@@ -156,7 +173,7 @@ fn pack_checked(folder: &Path, layout: &Path, from: Option<&Path>) -> Result<Pac
 }
 
 /// Packs beside `out` and writes it as one tar.
-fn pack_archive(folder: &Path, out: &Path, from: Option<&Path>) -> Result<Packed, Failure> {
+fn pack_archive(out: &Path, pack: impl Fn(&Path) -> Result<Packed, Failure>) -> Result<Packed, Failure> {
     let beside = |ending: &str| {
         let mut name = out.file_name().unwrap_or_default().to_owned();
         name.push(ending);
@@ -167,7 +184,7 @@ fn pack_archive(folder: &Path, out: &Path, from: Option<&Path>) -> Result<Packed
     if layout.exists() {
         fs::remove_dir_all(&layout)?;
     }
-    let packed = pack_checked(folder, &layout, from)?;
+    let packed = pack(&layout)?;
     let written = File::create(&partial).and_then(|mut file| {
         write_archive(&layout, &mut file)?;
         file.sync_all()?;
@@ -206,6 +223,7 @@ version: 0.1.0
 # images:
 #   - name: registry.example/NAME:0.1.0
 #     from: oci-archive:images/NAME.tar
+# or from a registry, with its digest: from: docker://registry.example/NAME:0.1.0@sha256:…
 timeout: 10m
 soak: 2m
 ";
