@@ -5,6 +5,8 @@
  *   --never-ready  answer 503 for /ready
  *   --exit N       print a line and leave with N at once
  *
+ * Asked for /break it answers 503 for /ready from then on, until it is started anew.
+ *
  * A body is the value of GREETING and the first bytes of /content, by which a
  * test sees whose parameters and which image a pod really runs. */
 #include <arpa/inet.h>
@@ -20,7 +22,9 @@ static void leave(int signal) {
     _exit(0);
 }
 
-static void answer(int peer, int never_ready) {
+static int unready;
+
+static void answer(int peer) {
     char request[1024] = {0}, content[33] = {0}, reply[2048];
     if (read(peer, request, sizeof request - 1) <= 0) return;
     FILE *file = fopen("/content", "r");
@@ -29,7 +33,8 @@ static void answer(int peer, int never_ready) {
         fclose(file);
     }
     const char *greeting = getenv("GREETING") ? getenv("GREETING") : "";
-    int refused = never_ready && strncmp(request, "GET /ready", 10) == 0;
+    if (strncmp(request, "GET /break", 10) == 0) unready = 1;
+    int refused = unready && strncmp(request, "GET /ready", 10) == 0;
     int length = snprintf(reply, sizeof reply,
                           "HTTP/1.1 %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%.1000s\n%s\n",
                           refused ? "503 Not Ready" : "200 OK",
@@ -38,12 +43,12 @@ static void answer(int peer, int never_ready) {
 }
 
 int main(int count, char **arguments) {
-    int port = 0, never_ready = 0;
+    int port = 0;
     struct sigaction on_term = {.sa_handler = leave};
     sigaction(SIGTERM, &on_term, NULL);
     sigaction(SIGINT, &on_term, NULL);
     for (int i = 1; i < count; i++) {
-        if (strcmp(arguments[i], "--never-ready") == 0) never_ready = 1;
+        if (strcmp(arguments[i], "--never-ready") == 0) unready = 1;
         else if (strcmp(arguments[i], "--port") == 0 && i + 1 < count) port = atoi(arguments[++i]);
         else if (strcmp(arguments[i], "--exit") == 0 && i + 1 < count) {
             fprintf(stderr, "leaving with %s, as told\n", arguments[i + 1]);
@@ -66,7 +71,7 @@ int main(int count, char **arguments) {
     for (;;) {
         int peer = accept(listener, NULL, NULL);
         if (peer < 0) continue;
-        answer(peer, never_ready);
+        answer(peer);
         close(peer);
     }
 }

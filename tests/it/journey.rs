@@ -1,5 +1,6 @@
 //! The steps that the tests' stories share: enrol, build and sign, publish, assign, and waiting for what comes of it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use airlift_tests::clock::wait_until;
 use airlift_tests::hub::Hub;
 use airlift_tests::image::TestImage;
 use airlift_tests::namespace::HUB;
+use airlift_tests::sample::Sample;
 use airlift_tests::site::Site;
 use serde_json::Value;
 
@@ -28,9 +30,19 @@ pub(crate) fn build(hub: &Hub, greeter: &Greeter<'_>, seq: u32) -> String {
     sign(hub, &folder, seq)
 }
 
+/// Builds a bundle of a small app, signed, and publishes it.
+pub(crate) fn publish(hub: &Hub, sample: &Sample, seq: u32) {
+    let folder = sample.write(&hub.dir().join(format!("folder-{}-{seq}", sample.name)));
+    let bundle = sign_as(hub, &folder, format!("bundle-{}-{seq}", sample.name), seq);
+    let _ = hub.airlift(&["publish", &bundle]);
+}
+
 /// Builds a bundle from a folder and signs it with two of the three release keys; gives the bundle's directory.
 pub(crate) fn sign(hub: &Hub, folder: &Path, seq: u32) -> String {
-    let bundle = format!("bundle-{seq}");
+    sign_as(hub, folder, format!("bundle-{seq}"), seq)
+}
+
+fn sign_as(hub: &Hub, folder: &Path, bundle: String, seq: u32) -> String {
     let seq = seq.to_string();
     let folder = folder.display().to_string();
     let _ = hub.airlift(&["bundle", "build", &folder, "--fleet", "lab", "--seq", &seq, "--out", &bundle]);
@@ -63,21 +75,61 @@ pub(crate) fn assign(hub: &Hub, site: &str, more: &[&str]) {
     let _ = hub.airlift(&arguments);
 }
 
+/// Assigns this release, by its number, of each of these apps to a site.
+pub(crate) fn assign_all(hub: &Hub, apps: &[&str], seq: u32, site: &str) {
+    let seq = seq.to_string();
+    for app in apps {
+        let _ = hub.airlift(&["assign", app, "--release", &seq, "--site", site]);
+    }
+}
+
 /// Waits for a receipt of this outcome about this version, and gives its row.
 pub(crate) fn receipt(hub: &Hub, site: &str, outcome: &str, version: &str) -> Value {
     wait_until(&format!("{site}'s receipt {outcome} of {version}"), ROLLOUT, || {
-        let list = hub.read(&["receipt", "list", "--site", site]);
-        let rows = list["items"].as_array().cloned().unwrap_or_default();
+        let rows = receipts(hub, site);
         let found = rows.iter().find(|row| row["outcome"] == outcome && row["version"] == version);
-        found.cloned().ok_or_else(|| list.to_string())
+        found.cloned().ok_or_else(|| Value::Array(rows).to_string())
     })
+}
+
+/// The receipts that the hub has of a site.
+pub(crate) fn receipts(hub: &Hub, site: &str) -> Vec<Value> {
+    let list = hub.read(&["receipt", "list", "--site", site, "--limit", "1000"]);
+    list["items"].as_array().cloned().unwrap_or_default()
+}
+
+/// How many receipts of this outcome about this app the hub has of a site.
+pub(crate) fn count_receipts(hub: &Hub, site: &str, outcome: &str, app: &str) -> usize {
+    receipts(hub, site).iter().filter(|row| row["outcome"] == outcome && row["app"] == app).count()
 }
 
 /// What the agent says of the greeter.
 pub(crate) fn state(agent: &Agent<'_>) -> Result<Value, String> {
+    state_of(agent, "greeter")
+}
+
+/// What the agent says of an app.
+pub(crate) fn state_of(agent: &Agent<'_>, app: &str) -> Result<Value, String> {
+    states(agent)?.remove(app).ok_or_else(|| format!("the agent does not know {app}"))
+}
+
+/// What the agent says of each app.
+pub(crate) fn states(agent: &Agent<'_>) -> Result<BTreeMap<String, Value>, String> {
     let status = agent.try_read(&["status"])?;
     let apps = status["apps"].as_array().cloned().unwrap_or_default();
-    apps.into_iter().find(|app| app["app"] == "greeter").ok_or_else(|| status.to_string())
+    Ok(apps.into_iter().map(|row| (row["app"].as_str().unwrap_or_default().to_owned(), row)).collect())
+}
+
+/// Waits until the agent says of each of these apps that this version of it is healthy.
+pub(crate) fn wait_for_all(agent: &Agent<'_>, apps: &[&str], version: &str) {
+    wait_until(&format!("{apps:?} to be healthy at {version}"), ROLLOUT, || {
+        let states = states(agent)?;
+        let well = |row: &Value| row["state"] == "healthy" && row["version"] == version;
+        match apps.iter().find(|app| !states.get(**app).is_some_and(well)) {
+            Some(app) => Err(format!("{app}: {:?}", states.get(*app))),
+            None => Ok(()),
+        }
+    });
 }
 
 /// Waits until the agent says this state of this version.

@@ -6,6 +6,7 @@ mod images;
 mod interop;
 mod journey;
 mod kills;
+mod matrix;
 mod mqtt_fleet;
 mod offline;
 mod rollback;

@@ -12,13 +12,12 @@ use airlift_tests::site::Site;
 use serde_json::Value;
 
 use crate::journey::{
-    ROLLOUT, assign, build, enrol_online, image, receipt, roll_out, state, wait_for_pods, wait_for_state,
+    ROLLOUT, assign, build, count_receipts, enrol_online, image, receipt, roll_out, state, wait_for_pods,
+    wait_for_state,
 };
 
 fn rolled_back(hub: &Hub) -> usize {
-    let list = hub.read(&["receipt", "list", "--site", "anna"]);
-    let rows = list["items"].as_array().cloned().unwrap_or_default();
-    rows.iter().filter(|row| row["outcome"] == "rolled-back").count()
+    count_receipts(hub, "anna", "rolled-back", "greeter")
 }
 
 fn template(site: &Site) -> Value {

@@ -5,8 +5,9 @@
 //! the run ([`bed`]), a namespace with no way out ([`namespace`]), processes in
 //! both ([`process`]), keys ([`certificates`]), containerd and Kubernetes
 //! ([`cluster`]), kept for the next test that needs one ([`site`]). What a test
-//! sends there is made by [`image`] and [`app`], signed and published at a
-//! [`hub`], passes the [`relay`], and arrives at an [`agent`].
+//! sends there is made by [`image`], [`app`] and [`sample`], signed and
+//! published at a [`hub`], passes the [`relay`], and arrives at an [`agent`].
+//! [`sightings`] keeps what was to be seen for moments only.
 
 pub mod agent;
 pub mod app;
@@ -20,6 +21,8 @@ pub mod image;
 pub mod namespace;
 pub mod process;
 pub mod relay;
+pub mod sample;
+pub mod sightings;
 pub mod site;
 
 /// Tells the reader of a failed test where to look.
