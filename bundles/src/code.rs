@@ -174,16 +174,16 @@ codes! {
         "Another app of this site or another deployment tool already manages this object.",
         "Let one of them manage it.";
     "0703" KindUnknown: "cluster does not know this kind",
-        "No API of the cluster serves this group, version and kind.",
+        "No API of the cluster serves this group, version and kind. Nothing was changed.",
         "Install the CRD first or with the app, or change the apiVersion.";
     "0704" ApplyRefused: "cluster refused an object",
-        "The API server refused the object for good. The previous generation was restored.",
+        "The API server refused the object for good. Where anything had changed, the previous generation was restored.",
         "Read the message, correct the manifest, release again.";
     "0705" NotHealthyInTime: "not healthy in time",
         "The app did not become healthy within its timeout. The previous generation was restored.",
         "Read the evidence in the receipt; release a corrected version.";
     "0706" ClusterUnavailable: "cluster cannot be reached",
-        "The API server or container runtime did not answer. Nothing is rolled back for that; it is tried again.",
+        "The API server or container runtime did not answer, or something must be gone first. Nothing is rolled back for that; it is tried again.",
         "Look at the node; it goes on by itself.";
     "0707" RollbackUnhealthy: "previous version is unhealthy too",
         "The rollback was applied but is not healthy either, so the agent stays there instead of going back and forth.",

@@ -31,7 +31,7 @@ use serde_json::Value;
 
 use crate::core::event::{Failure, FailureClass};
 use crate::core::object::{
-    AppPolicy, Generation, GenerationId, Gvk, ImageEntry, ObjectEntry, ObjectRef, Plan,
+    AppPolicy, Generation, GenerationId, Gvk, ImageEntry, ObjectEntry, ObjectRef, Plan, Predecessors,
 };
 use crate::ports::cluster::APP_LABEL;
 use crate::ports::images::{BlobSource, ImageToImport};
@@ -103,7 +103,7 @@ impl Bodies {
         &self,
         generation: &Generation,
         scope: Option<&Scope>,
-        before: &[Arc<Generation>],
+        before: &Predecessors,
         cluster: &dyn Cluster,
     ) -> Result<Plan, Failure> {
         let release =
@@ -224,15 +224,17 @@ impl Bodies {
             .map_err(|error| unrendered(&error))
     }
 
+    fn bundle(&self, generation: &Generation) -> Result<Bundle, Failure> {
+        let bundle = self.content.bundle(&generation.bundle);
+        bundle.map_err(|error| Failure { code: error.code(), ..surroundings(error.to_string()) })
+    }
+
     fn opened(&self, generation: &Generation) -> Result<Arc<Opened>, Failure> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(opened) = open.iter().find(|opened| opened.id == generation.id) {
             return Ok(Arc::clone(opened));
         }
-        let bundle = self
-            .content
-            .bundle(&generation.bundle)
-            .map_err(|error| Failure { code: error.code(), ..surroundings(error.to_string()) })?;
+        let bundle = self.bundle(generation)?;
         let packed = self.content.open(&bundle.objects().digest).map_err(Failure::from)?;
         let path = self.dir.join(generation.id.to_hex());
         let lines = Lines::unpack(packed, bundle.objects_raw().size, path)

@@ -2,6 +2,7 @@
 
 mod bed;
 mod cluster_contract;
+mod holders;
 mod images;
 mod interop;
 mod journey;

@@ -36,15 +36,13 @@ struct Resource {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct GroupList {
     groups: Vec<Group>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Group {
-    preferred_version: GroupVersion,
+    versions: Vec<GroupVersion>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,25 +51,31 @@ struct GroupVersion {
     group_version: String,
 }
 
-/// Every kind that can be listed, in the version that its group prefers.
+/// Every kind that can be listed, each in the first version of its group that has it.
 ///
 /// What cannot be asked is an error: whoever asks must know that nothing is left out.
 pub(super) async fn listable_kinds(connection: &Connection) -> Result<Vec<(Gvk, Resolved)>, ApiError> {
     let reply = connection.send(&Ask::get("/apis".into(), WHOLE)).await?;
     let groups: GroupList = serde_json::from_slice(&reply)
         .map_err(|error| unusable(&format!("list of API groups cannot be read: {error}")))?;
-    let named = groups.groups.into_iter().map(|group| group.preferred_version.group_version);
-    let mut kinds = Vec::new();
-    for group_version in std::iter::once("v1".to_owned()).chain(named) {
+    let named = groups.groups.into_iter().flat_map(|group| group.versions);
+    let versions = named.map(|version| version.group_version);
+    let mut kinds: Vec<(Gvk, Resolved)> = Vec::new();
+    for group_version in std::iter::once("v1".to_owned()).chain(versions) {
         let any = Gvk::new(&group_version, "");
-        let list = resources(connection, &any).await?;
-        let listable = list
-            .into_iter()
-            .filter(|found| !found.name.contains('/') && found.verbs.iter().any(|verb| verb == "list"));
-        kinds.extend(listable.map(|found| {
-            let resolved = Resolved { plural: found.name, namespaced: found.namespaced };
-            (Gvk { kind: found.kind, ..any.clone() }, resolved)
-        }));
+        let list = match resources(connection, &any).await {
+            // Its last definition went since the groups were listed, and all its objects with it.
+            Err(error) if error.status == 404 => continue,
+            other => other?,
+        };
+        for found in list {
+            let listable = !found.name.contains('/') && found.verbs.iter().any(|verb| verb == "list");
+            let seen = |(gvk, _): &(Gvk, Resolved)| gvk.group == any.group && gvk.kind == found.kind;
+            if listable && !kinds.iter().any(seen) {
+                let resolved = Resolved { plural: found.name, namespaced: found.namespaced };
+                kinds.push((Gvk { kind: found.kind, ..any.clone() }, resolved));
+            }
+        }
     }
     Ok(kinds)
 }

@@ -8,7 +8,7 @@ use airlift_bundles::ids::{Counter, RandomId, Sha256Digest};
 
 use super::api::ApiCall;
 use super::event::{ConnId, MediaId, OpId, RequestId};
-use super::object::{Generation, Gvk, ObjectRef};
+use super::object::{Generation, Gvk, ObjectRef, Predecessors};
 use super::status::LocalReply;
 
 /// One request of the core. It starts after the commit that holds its step's writes; it may be lost with the
@@ -73,8 +73,8 @@ pub enum Effect {
         /// What its objects may touch, by the role that signed it; `None` for a generation that was healthy here:
         /// what was accepted stays usable.
         scope: Option<Arc<Scope>>,
-        /// What its objects may be now: the healthy generation first, then one that was begun.
-        before: Vec<Arc<Generation>>,
+        /// What its objects may be now.
+        before: Predecessors,
     },
     /// Put a generation's images into containerd, or find that they are there. Ends in `Imported` or
     /// `ImportFailed`.

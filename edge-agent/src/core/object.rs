@@ -126,6 +126,22 @@ impl Generation {
     }
 }
 
+/// Whose content a generation's objects may have in the cluster now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Predecessors {
+    /// The generation that was healthy last, to which the site would come back.
+    pub healthy: Option<Arc<Generation>>,
+    /// Another that was begun since.
+    pub begun: Option<Arc<Generation>>,
+}
+
+impl Predecessors {
+    /// Both, as far as there are any.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        self.healthy.iter().chain(&self.begun)
+    }
+}
+
 /// One object of a prepared generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectEntry {

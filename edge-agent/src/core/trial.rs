@@ -62,7 +62,7 @@ impl Core {
 
     /// Tries the updates among the objects of a wave that are to be sent; answers whether all of them would be taken.
     pub(super) fn try_wave(&mut self, t: &mut Turn, app: &AppName, wave: u32) -> bool {
-        if !self.tries(app) || !self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Apply) {
+        if !self.tries(app) || self.rows.apps.get(app).is_none_or(|row| row.step != AppStep::Apply) {
             return true;
         }
         if self.live.app(app).trial.as_ref().is_none_or(|trial| trial.wave != wave) {

@@ -13,7 +13,7 @@ use super::connect::backoff_ms;
 use super::effect::FetchLimits;
 use super::event::{Failure, FailureClass, OpId};
 use super::live::{Deed, LiveApp, Op};
-use super::object::{Generation, GenerationId, Gvk, ObjectRef, Plan};
+use super::object::{Generation, GenerationId, Gvk, ObjectRef, Plan, Predecessors};
 use super::state::{GenerationVerdict, Purpose, Step as AppStep};
 use super::write::{AppRow, AppliedRow, ImageRow, ObjectRow, PreparedRow};
 use super::{Core, Effect, Turn, Write};
@@ -210,7 +210,7 @@ impl Core {
                     .is_some_and(|row| [row.current, row.previous].contains(&Some(generation.id)));
                 let role = self.root.release_role(&generation.app).filter(|_| !healthy);
                 let scope = role.map(|role| Arc::new(role.scope.clone()));
-                let before = self.generations_before(app, generation.id);
+                let before = self.predecessors(app, generation.id);
                 let op = self.live.begin_op(t.now, app, Deed::Prepare);
                 t.effect(Effect::Prepare { op, generation, scope, before });
             }
@@ -245,12 +245,12 @@ impl Core {
         }
     }
 
-    /// The generations whose content the app's objects may have now: the healthy one, and one that was begun.
-    fn generations_before(&self, app: &AppName, working: GenerationId) -> Vec<Arc<Generation>> {
-        let Some(row) = self.rows.apps.get(app) else { return Vec::new() };
+    /// The generations whose content the app's objects may have now, but for the one that is worked on.
+    fn predecessors(&self, app: &AppName, working: GenerationId) -> Predecessors {
+        let Some(row) = self.rows.apps.get(app) else { return Predecessors::default() };
+        let other = |id: Option<GenerationId>| self.generation(id.filter(|id| *id != working));
         let begun = row.planned.filter(|planned| row.current != Some(*planned));
-        let others = [row.current, begun].into_iter().flatten().filter(|id| *id != working);
-        others.filter_map(|id| self.generation(Some(id))).collect()
+        Predecessors { healthy: other(row.current), begun: other(begun) }
     }
 
     /// A kind that the cluster does not know and that the plan does not bring.

@@ -14,7 +14,7 @@ use tracing::warn;
 use super::{Bodies, Opened, reference};
 use crate::core::api::ApiErrorClass;
 use crate::core::event::{Failure, FailureClass};
-use crate::core::object::Generation;
+use crate::core::object::{Generation, Predecessors};
 use crate::ports::Cluster;
 
 /// A kind, a namespace and a name, whatever the version of the API.
@@ -28,12 +28,14 @@ fn key(id: &ObjectId) -> Key {
 struct Other {
     generation: Arc<Generation>,
     opened: Arc<Opened>,
+    /// The site would come back to it.
+    healthy: bool,
     /// Where the objects are whose updates can be refused.
     guarded: BTreeMap<Key, u32>,
     comparison: Comparison,
 }
 
-/// All generations that are compared with; the verdict is the first one's.
+/// All generations that are compared with; the verdict is the healthy one's.
 pub(super) struct Before<'c> {
     cluster: &'c dyn Cluster,
     others: Vec<Other>,
@@ -44,13 +46,15 @@ impl<'c> Before<'c> {
         bodies: &Bodies,
         after: &Opened,
         generation: &Generation,
-        before: &[Arc<Generation>],
+        before: &Predecessors,
         cluster: &'c dyn Cluster,
     ) -> Self {
         let mut others = Vec::new();
-        for before in before {
+        let healthy = before.healthy.as_ref().map(|healthy| healthy.id);
+        for before in before.all() {
             match Other::open(bodies, after, generation, before) {
-                Ok(other) => others.extend(other),
+                Ok(None) => {}
+                Ok(Some(other)) => others.push(Other { healthy: healthy == Some(before.id), ..other }),
                 // What is there cannot be read, so nobody can go back to it either; the dry-run still protects it.
                 Err(failure) => warn!(app = %before.app, reason = failure.reason, "no comparison"),
             }
@@ -61,7 +65,7 @@ impl<'c> Before<'c> {
     /// Compares one object; answers whether it must be created anew to get there from any of the others.
     pub(super) async fn compare(&mut self, id: &ObjectId, after: &Value) -> Result<bool, Failure> {
         let mut recreate = false;
-        if !is_guarded(id) {
+        if self.others.is_empty() || !is_guarded(id) {
             return Ok(recreate);
         }
         for other in &mut self.others {
@@ -77,7 +81,7 @@ impl<'c> Before<'c> {
 
     /// What keeps the site from going there, or from coming back.
     pub(super) fn irreversible(&self) -> Vec<Evidence> {
-        let Some(other) = self.others.first() else { return Vec::new() };
+        let Some(other) = self.others.iter().find(|other| other.healthy) else { return Vec::new() };
         if other.comparison.verdict() != Reversibility::Irreversible {
             return Vec::new();
         }
@@ -99,13 +103,14 @@ impl Other {
         generation: &Generation,
         before: &Arc<Generation>,
     ) -> Result<Option<Self>, Failure> {
-        let opened = bodies.opened(before)?;
-        let same = opened.bundle.objects() == after.bundle.objects()
+        let bundle = bodies.bundle(before)?;
+        let same = bundle.objects() == after.bundle.objects()
             && (&before.parameters, &before.overlays) == (&generation.parameters, &generation.overlays)
-            && opened.bundle.overlays() == after.bundle.overlays();
+            && bundle.overlays() == after.bundle.overlays();
         if same {
             return Ok(None);
         }
+        let opened = bodies.opened(before)?;
         let mut guarded = BTreeMap::new();
         for index in 0..opened.lines.count() {
             let object = opened.lines.read(index).map_err(|error| super::surroundings(error.to_string()))?;
@@ -116,7 +121,7 @@ impl Other {
             }
         }
         let comparison = Comparison::new(opened.bundle.app(), after.bundle.app());
-        Ok(Some(Self { generation: Arc::clone(before), opened, guarded, comparison }))
+        Ok(Some(Self { generation: Arc::clone(before), opened, healthy: false, guarded, comparison }))
     }
 }
 

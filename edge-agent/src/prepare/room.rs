@@ -1,7 +1,6 @@
 //! Whether a generation's images fit on the node above what its kubelet keeps free, before anything is changed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use airlift_bundles::code::Code;
 use airlift_bundles::ids::Sha256Digest;
@@ -10,7 +9,7 @@ use tracing::debug;
 
 use super::{Bodies, surroundings};
 use crate::core::event::Failure;
-use crate::core::object::Generation;
+use crate::core::object::{Generation, Predecessors};
 use crate::ports::cluster::Room;
 use crate::ports::{Cluster, Images};
 
@@ -22,13 +21,13 @@ impl Bodies {
     pub async fn check_room(
         &self,
         generation: &Generation,
-        before: &[Arc<Generation>],
+        before: &Predecessors,
         images: &dyn Images,
         cluster: &dyn Cluster,
     ) -> Result<(), Failure> {
-        let opened = self.opened(generation)?;
+        let bundle = self.bundle(generation)?;
         let mut missing = Vec::new();
-        for image in opened.bundle.images() {
+        for image in bundle.images() {
             let names: Vec<String> =
                 image.names.iter().map(|name| name.pin(image.target.digest).to_string()).collect();
             match images.missing(&names).await {
@@ -43,9 +42,9 @@ impl Bodies {
         if missing.is_empty() {
             return Ok(());
         }
-        let mut needed = self.layers(&opened.bundle, missing.into_iter());
-        for other in before.iter().filter_map(|other| self.opened(other).ok()) {
-            let held = self.layers(&other.bundle, other.bundle.images().iter());
+        let mut needed = self.layers(&bundle, missing.into_iter());
+        for other in before.all().filter_map(|other| self.bundle(other).ok()) {
+            let held = self.layers(&other, other.images().iter());
             needed.retain(|digest, _| !held.contains_key(digest));
         }
         let needed_bytes = needed.values().sum();

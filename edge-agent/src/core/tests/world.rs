@@ -23,7 +23,8 @@ use super::crew::Crew;
 use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied, Found};
 use crate::core::event::{Carrier, DocumentKind, LocalCommand, RequestId};
 use crate::core::object::{
-    AppPolicy, Generation, Gvk, Health, ImageEntry, ObjectEntry, ObjectRef, ObjectTraits, Plan, Uid, Verdict,
+    AppPolicy, Generation, Gvk, Health, ImageEntry, ObjectEntry, ObjectRef, ObjectTraits, Plan, Predecessors,
+    Uid, Verdict,
 };
 use crate::core::status::{AppReport, LocalReply};
 use crate::core::time::BootId;
@@ -338,10 +339,10 @@ impl World {
     }
 
     /// Jobs and objects called `fixed` are created anew for another content, those called `sealed` cannot be.
-    fn plan(&self, generation: &Generation, before: &[Arc<Generation>]) -> Plan {
+    fn plan(&self, generation: &Generation, before: &Predecessors) -> Plan {
         let content = &self.contents[&generation.release];
         let differs = |name: &str, content: &str| {
-            let mut objects = before.iter().flat_map(|before| &self.contents[&before.release].objects);
+            let mut objects = before.all().flat_map(|before| &self.contents[&before.release].objects);
             objects.any(|(other, before)| other == name && before != content)
         };
         let sealed = content.objects.iter().filter(|(name, _)| name.starts_with("sealed-"));
