@@ -7,6 +7,7 @@
 mod batch;
 mod dispatch;
 mod images;
+mod news;
 pub mod ops;
 mod surroundings;
 
@@ -29,6 +30,7 @@ use crate::ports::{Boxed, Cluster, Images, Link, Store};
 use crate::prepare::Bodies;
 use crate::receive::content::DiskContent;
 use dispatch::Dispatcher;
+use news::{Chronicle, News};
 
 /// Events that may wait for the core. Tasks wait when it is full; the connection's task never fills it, because the
 /// inbox in front of it does.
@@ -99,10 +101,11 @@ pub enum RunError {
     },
 }
 
-/// A commit on its way, with the effects that wait for it.
+/// A commit on its way, with the effects that wait for it and what the log will tell of it.
 struct Pending {
     commit: Boxed<'static, Result<(), StoreError>>,
     effects: Vec<Effect>,
+    news: News,
 }
 
 /// A running agent.
@@ -113,6 +116,7 @@ pub struct Agent {
     core: Core,
     dispatcher: Dispatcher,
     pending: VecDeque<Pending>,
+    chronicle: Chronicle,
 }
 
 impl Agent {
@@ -148,7 +152,8 @@ impl Agent {
             .map_err(|source| RunError::Cache { path: cache_dir.clone(), source })?;
         let core = load_core(&site, &ports, process_start).await?;
         let dispatcher = Dispatcher::new(site.clone(), ports.clone(), Arc::new(bodies), events);
-        Ok(Self { site, ports, clock: Clock::system(), core, dispatcher, pending: VecDeque::new() })
+        let (clock, pending, chronicle) = (Clock::system(), VecDeque::new(), Chronicle::default());
+        Ok(Self { site, ports, clock, core, dispatcher, pending, chronicle })
     }
 
     /// Where local requests are answered; see [`crate::control`].
@@ -223,19 +228,23 @@ impl Agent {
 
     /// Hands a step's writes to the store; its effects wait behind them.
     fn queue(&mut self, step: Step) {
+        let news = News::of(&step.writes);
         let commit: Boxed<'static, Result<(), StoreError>> = if step.writes.is_empty() {
             Box::pin(std::future::ready(Ok(())))
         } else {
             self.ports.store.commit(step.writes)
         };
-        self.pending.push_back(Pending { commit, effects: step.effects });
+        self.pending.push_back(Pending { commit, effects: step.effects, news });
     }
 
     /// What to start now; `None` where the commit failed and the core was loaded anew.
     async fn committed(&mut self, outcome: Result<(), StoreError>) -> Result<Option<Vec<Effect>>, RunError> {
         let Some(done) = self.pending.pop_front() else { return Ok(None) };
         let fault = match outcome {
-            Ok(()) => return Ok(Some(done.effects)),
+            Ok(()) => {
+                self.chronicle.tell(done.news, self.core.rows());
+                return Ok(Some(done.effects));
+            }
             Err(fault) => fault,
         };
         error!(%fault, "a commit failed: nothing of it was done, loading again from disk");

@@ -30,6 +30,9 @@ pub trait Content: Send + Sync {
     /// What running fetches miss, most wanted first, at most `count`: links and media serve from this list.
     fn wanted(&self, count: usize) -> Vec<WantedItem>;
 
+    /// Resolves when something has come to be wanted since it last did; for one waiter at a time.
+    fn more_wanted(&self) -> Boxed<'_, ()>;
+
     /// Takes bytes for a wanted item from any carrier, in any order; unwanted ones are dropped unread. It answers
     /// when there is room for more, which is how carriers feel back-pressure.
     fn put(&self, part: Part) -> Boxed<'_, Result<PutOutcome, ContentError>>;

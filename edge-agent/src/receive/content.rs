@@ -50,6 +50,8 @@ struct Shared {
     state: Mutex<State>,
     /// Rung at every change that a fetch may wait for.
     changed: Notify,
+    /// Rung when something comes to be wanted.
+    wanted: Notify,
 }
 
 #[derive(Default)]
@@ -93,7 +95,12 @@ impl DiskContent {
                 state.transfers.insert(transfer.sha256, (transfer.size, bitmap));
             }
         }
-        let shared = Arc::new(Shared { files, state: Mutex::new(state), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            files,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            wanted: Notify::new(),
+        });
         let (writer, commands) = mpsc::channel(QUEUE);
         writer::spawn(Arc::clone(&shared), store, commands).map_err(|error| from_io(&error))?;
         Ok(Self { shared, writer, platform })
@@ -123,6 +130,7 @@ impl DiskContent {
     async fn complete(&self, wants: Vec<Want>, progress: &mut Progress) -> Result<(), ContentError> {
         let digests: Vec<Sha256Digest> = wants.iter().map(|want| want.sha256).collect();
         self.shared.lock().wants.add(wants);
+        self.shared.wanted.notify_one();
         let _guard = WantGuard { shared: &self.shared, digests: &digests };
         loop {
             let changed = self.shared.changed.notified();
@@ -233,6 +241,10 @@ impl Content for DiskContent {
             .take(count)
             .map(item)
             .collect()
+    }
+
+    fn more_wanted(&self) -> Boxed<'_, ()> {
+        Box::pin(self.shared.wanted.notified())
     }
 
     fn put(&self, part: Part) -> Boxed<'_, Result<PutOutcome, ContentError>> {

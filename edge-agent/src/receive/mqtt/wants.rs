@@ -16,8 +16,10 @@ use super::MqttSite;
 use crate::ports::Content;
 use crate::ports::content::WantedItem as Missing;
 
-/// How often the wants are looked at.
+/// How often the wants are looked at while something is missing.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// And while nothing is: new wants are told, so this only wakes a processor that could sleep.
+const LOOK_IDLE: Duration = Duration::from_secs(60);
 /// After how long without any progress a want is repeated: its messages were QoS 0 and may be lost.
 const REPEAT_AFTER: Duration = Duration::from_secs(3);
 /// Pieces asked for at once: 4 MiB in flight.
@@ -53,12 +55,15 @@ impl WantPump {
         }
     }
 
-    /// Waits for the next look, and looks. Dropped and called again, it loses nothing.
+    /// Waits for new wants or the next look, and looks. Dropped and called again, it loses nothing.
     pub(super) async fn tick(&mut self) {
-        tokio::time::sleep_until(self.look_at).await;
+        tokio::select! {
+            biased;
+            () = self.content.more_wanted() => {}
+            () = tokio::time::sleep_until(self.look_at) => {}
+        }
         let missing = self.content.wanted(ITEMS);
-        // An idle link looks seldom: nothing is sent, and waking up costs too.
-        self.look_at = Instant::now() + if missing.is_empty() { LOOK_EVERY * 5 } else { LOOK_EVERY };
+        self.look_at = Instant::now() + if missing.is_empty() { LOOK_IDLE } else { LOOK_EVERY };
         self.listen(&missing);
         let digests: BTreeSet<Sha256Digest> = missing.iter().map(|item| item.sha256).collect();
         self.asked.retain(|digest, _| digests.contains(digest));
