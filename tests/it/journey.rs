@@ -1,7 +1,6 @@
 //! The steps that the tests' stories share: enrol, build and sign, publish, assign, and waiting for what comes of it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use airlift_tests::app::{Greeter, PODS};
 use airlift_tests::clock::wait_until;
 use airlift_tests::hub::Hub;
 use airlift_tests::image::TestImage;
-use airlift_tests::namespace::HUB;
 use airlift_tests::sample::Sample;
 use airlift_tests::site::Site;
 use serde_json::Value;
@@ -33,32 +31,18 @@ pub(crate) fn build(hub: &Hub, greeter: &Greeter<'_>, seq: u32) -> String {
 /// Builds a bundle of a small app, signed, and publishes it.
 pub(crate) fn publish(hub: &Hub, sample: &Sample, seq: u32) {
     let folder = sample.write(&hub.dir().join(format!("folder-{}-{seq}", sample.name)));
-    let bundle = sign_as(hub, &folder, format!("bundle-{}-{seq}", sample.name), seq);
+    let bundle = hub.build(&folder, &format!("bundle-{}-{seq}", sample.name), seq);
     let _ = hub.airlift(&["publish", &bundle]);
 }
 
-/// Builds a bundle from a folder and signs it with two of the three release keys; gives the bundle's directory.
+/// Builds a bundle from a folder and signs it; gives the bundle's directory.
 pub(crate) fn sign(hub: &Hub, folder: &Path, seq: u32) -> String {
-    sign_as(hub, folder, format!("bundle-{seq}"), seq)
-}
-
-fn sign_as(hub: &Hub, folder: &Path, bundle: String, seq: u32) -> String {
-    let seq = seq.to_string();
-    let folder = folder.display().to_string();
-    let _ = hub.airlift(&["bundle", "build", &folder, "--fleet", "lab", "--seq", &seq, "--out", &bundle]);
-    for holder in ["r1.key", "r2.key"] {
-        let _ = hub.airlift(&["bundle", "sign", &bundle, "--key", holder]);
-    }
-    bundle
+    hub.build(folder, &format!("bundle-{seq}"), seq)
 }
 
 /// Enrols an agent over HTTPS with a token, and starts it.
 pub(crate) fn enrol_online(hub: &Hub, agent: &mut Agent<'_>, site: &str) {
-    let token = hub.airlift(&["site", "token", "create", "--site", site]);
-    let file = agent.dir().join("token");
-    fs::write(&file, token).unwrap();
-    let address = format!("https://{HUB}:8443");
-    let _ = agent.command(&["enrol", "--hub", &address, "--token-file", &file.display().to_string()]);
+    agent.enrol(hub, site);
     agent.run();
 }
 

@@ -10,6 +10,7 @@ mod kills;
 mod matrix;
 mod mqtt_fleet;
 mod offline;
+mod other_processor;
 mod rollback;
 mod skopeo;
 mod sources;

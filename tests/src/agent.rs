@@ -9,14 +9,18 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::clock::wait_until;
+use crate::cluster::Cluster;
 use crate::components::product;
+use crate::hub::Hub;
+use crate::namespace::HUB;
 use crate::process::Process;
-use crate::site::Site;
 
 /// An agent's files at a site, and its process while it runs.
 #[derive(Debug)]
 pub struct Agent<'a> {
-    site: &'a Site,
+    site: &'a Cluster,
+    program: PathBuf,
+    log_level: &'static str,
     dir: PathBuf,
     process: Option<Process>,
 }
@@ -27,7 +31,7 @@ impl<'a> Agent<'a> {
     /// # Panics
     /// When the site's directory is not writable.
     #[must_use]
-    pub fn install(site: &'a Site, root_sha256: &str, hub: Option<Ipv4Addr>) -> Self {
+    pub fn install(site: &'a Cluster, root_sha256: &str, hub: Option<Ipv4Addr>) -> Self {
         let dir = site.bed().dir().join("agent");
         if dir.exists() {
             fs::remove_dir_all(&dir).expect("an earlier test's agent has ended");
@@ -51,7 +55,14 @@ socket = \"{}\"
             site.containerd_socket().display()
         );
         fs::write(dir.join("agent.toml"), config).expect("the site's directory is writable");
-        Self { site, dir, process: None }
+        let program = product("airlift-agent");
+        Self { site, program, log_level: "debug", dir, process: None }
+    }
+
+    /// Takes another build of it, which logs no more than a packaged one does.
+    #[must_use]
+    pub fn as_packaged(self, program: &Path) -> Self {
+        Self { program: program.to_owned(), log_level: "info", ..self }
     }
 
     /// Its directory.
@@ -66,20 +77,42 @@ socket = \"{}\"
     /// When it ends at once.
     pub fn run(&mut self) {
         let arguments = ["run".to_owned(), "--config".to_owned(), self.config()];
-        let log = [("AIRLIFT_LOG", "debug")];
-        let process = Process::start(
-            self.site.bed(),
-            self.site.namespace(),
-            "agent",
-            &product("airlift-agent"),
-            &arguments,
-            &log,
-        );
+        let log = [("AIRLIFT_LOG", self.log_level)];
+        let process =
+            Process::start(self.site.bed(), self.site.namespace(), "agent", &self.program, &arguments, &log);
         self.process = Some(process);
         wait_until("the agent's control socket", Duration::from_secs(60), || {
             self.process.as_mut().expect("started above").check_alive()?;
             self.try_read(&["status"]).map(drop)
         });
+    }
+
+    /// Enrols it over HTTPS with a token, as this site.
+    ///
+    /// # Panics
+    /// When hub or agent refuse.
+    pub fn enrol(&self, hub: &Hub, site: &str) {
+        let token = hub.airlift(&["site", "token", "create", "--site", site]);
+        let file = self.dir.join("token");
+        fs::write(&file, token).expect("the site's directory is writable");
+        let address = format!("https://{HUB}:8443");
+        let _ = self.command(&["enrol", "--hub", &address, "--token-file", &file.display().to_string()]);
+    }
+
+    /// Its process, which runs.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
+    }
+
+    /// All that it has logged so far, in all of its processes.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = self.site.bed().dir().join("logs/agent.log");
+        String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
     }
 
     /// Ends it as a power cut would.
@@ -95,7 +128,7 @@ socket = \"{}\"
     pub fn try_command(&self, arguments: &[&str]) -> Output {
         self.site
             .namespace()
-            .command(&product("airlift-agent").display().to_string())
+            .command(&self.program.display().to_string())
             .args(arguments)
             .args(["--config", &self.config()])
             .current_dir(&self.dir)

@@ -40,24 +40,33 @@ impl Cluster {
     /// When it does not come up, with the end of the log that says why.
     #[must_use]
     pub fn start(number: u8) -> Self {
+        let mut cluster = Self::make(number);
+        cluster.start_containerd();
+        cluster.start_api_server();
+        cluster.start_controllers();
+        cluster.start_kubelet();
+        cluster
+    }
+
+    /// Starts the API server and its datastore alone: what is sent there is kept, and nothing else happens.
+    ///
+    /// # Panics
+    /// When it does not come up, as above.
+    #[must_use]
+    pub fn start_api(number: u8) -> Self {
+        let mut cluster = Self::make(number);
+        cluster.start_api_server();
+        cluster
+    }
+
+    /// Makes a site's place with nothing running in it.
+    fn make(number: u8) -> Self {
         let name = format!("site{number}");
         let bed = Bed::make(&name);
         let namespace = Namespace::make(bed.name());
         namespace.add_dead_end(node_address(number), Ipv4Addr::new(10, 70, number, 1));
         let kubeconfig = write_keys(bed.dir(), &name, number);
-        let mut cluster = Self {
-            name,
-            number,
-            kubeconfig,
-            sandbox_names: Vec::new(),
-            processes: Vec::new(),
-            namespace,
-            bed,
-        };
-        cluster.start_containerd();
-        cluster.start_control_plane();
-        cluster.start_kubelet();
-        cluster
+        Self { name, number, kubeconfig, sandbox_names: Vec::new(), processes: Vec::new(), namespace, bed }
     }
 
     /// The node's name, and the stem of every name of this cluster.
@@ -198,6 +207,12 @@ impl Cluster {
         Ok(body.to_owned())
     }
 
+    /// All that runs for it.
+    #[must_use]
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
     fn start_process(&mut self, name: &str, program: &Path, arguments: &[String]) {
         let process = Process::start(&self.bed, &self.namespace, name, program, arguments, &[]);
         self.processes.push(process);
@@ -262,7 +277,7 @@ state = "{d}/run"
         self.sandbox_names = self.ctr(&["images", "list", "--quiet"]).lines().map(str::to_owned).collect();
     }
 
-    fn start_control_plane(&mut self) {
+    fn start_api_server(&mut self) {
         let dir = self.bed.dir().to_owned();
         let d = dir.display();
         let address = node_address(self.number);
@@ -275,7 +290,8 @@ state = "{d}/run"
         self.start_process("kine", &built("kine"), &kine);
         wait_until("kine's port", Duration::from_secs(30), || {
             self.check_alive();
-            if self.processes[1].log().contains("Kine available at") { Ok(()) } else { Err(String::new()) }
+            let log = self.processes.last().map_or_else(String::new, Process::log);
+            if log.contains("Kine available at") { Ok(()) } else { Err(log) }
         });
         let apiserver = [
             "--etcd-servers=http://127.0.0.1:2379".to_owned(),
@@ -302,6 +318,11 @@ state = "{d}/run"
             let output = self.try_kubectl(&["get", "--raw", "/readyz"]);
             if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
         });
+    }
+
+    fn start_controllers(&mut self) {
+        let dir = self.bed.dir().to_owned();
+        let d = dir.display();
         for component in ["controller-manager", "scheduler"] {
             let kubeconfig = dir.join(format!("keys/{component}.kubeconfig"));
             let mut arguments = vec!["--leader-elect=false".to_owned()];

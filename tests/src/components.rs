@@ -20,9 +20,9 @@ pub fn built(program: &str) -> PathBuf {
 /// When it is not built.
 #[must_use]
 pub fn product(program: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a process knows its program");
-    let path =
-        test.parent().and_then(|deps| deps.parent()).expect("tests live in target/*/deps").join(program);
-    assert!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
-    path
+    let own = std::env::current_exe().expect("a process knows its program");
+    // A test lives in target/*/deps, the benches' program in target/*.
+    let dirs = own.ancestors().skip(1).take(2);
+    let path = dirs.map(|dir| dir.join(program)).find(|path| path.exists());
+    path.unwrap_or_else(|| panic!("{program} is missing: cargo build --workspace --bins"))
 }

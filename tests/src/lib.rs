@@ -5,9 +5,9 @@
 //! the run ([`bed`]), a namespace with no way out ([`namespace`]), processes in
 //! both ([`process`]), keys ([`certificates`]), containerd and Kubernetes
 //! ([`cluster`]), kept for the next test that needs one ([`site`]). What a test
-//! sends there is made by [`image`], [`app`] and [`sample`], signed and
-//! published at a [`hub`], passes the [`relay`], and arrives at an [`agent`].
-//! [`sightings`] keeps what was to be seen for moments only.
+//! sends there is made by [`image`], [`app`], [`sample`] and [`manifests`],
+//! signed and published at a [`hub`], passes the [`relay`], and arrives at an
+//! [`agent`]. [`sightings`] keeps what was to be seen for moments only.
 
 pub mod agent;
 pub mod app;
@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod components;
 pub mod hub;
 pub mod image;
+pub mod manifests;
 pub mod namespace;
 pub mod process;
 pub mod relay;
