@@ -81,7 +81,8 @@ CREATE TABLE generation (
     soak_ms INTEGER,
     timeout_ms INTEGER,
     watch_ms INTEGER,
-    deletion_budget INTEGER
+    deletion_budget INTEGER,
+    stopped INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE object (

@@ -30,6 +30,7 @@ mod outcome;
 mod prune;
 mod replace;
 mod requires;
+mod revoked;
 mod settle;
 mod trial;
 mod watch;

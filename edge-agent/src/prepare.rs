@@ -8,6 +8,7 @@ mod before;
 mod cache;
 mod plan;
 mod room;
+mod stopped;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -76,6 +77,9 @@ impl Opened {
             labels.insert(APP_LABEL.to_owned(), generation.app.as_str().into());
         }
         self.hashes.annotate(&id, &mut object);
+        if generation.stopped {
+            stopped::stop(&id, &mut object);
+        }
         Ok((id, object))
     }
 }

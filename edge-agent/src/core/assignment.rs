@@ -199,6 +199,7 @@ impl Core {
         }
         let id = desired.generation();
         let generation = Generation::of(desired, statement.document());
+        let generation = Generation { stopped: self.is_stopped(&desired.release), ..generation };
         match self.rows.generations.get(&id) {
             None => {
                 let row = GenerationRow {

@@ -64,6 +64,7 @@ impl Core {
         self.raise_time(t, next.issued_at);
         self.root = next;
         self.live.status_dirty = true;
+        self.obey_revocations(t);
         self.retry_parked(t);
         Ok(())
     }

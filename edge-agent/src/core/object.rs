@@ -106,6 +106,8 @@ pub struct Generation {
     pub overlays: Vec<Name>,
     /// Digests of the sealed secrets, by slot.
     pub secrets: BTreeMap<Name, Sha256Digest>,
+    /// A root stops the release: its workloads are rendered without pods. No part of the identity.
+    pub stopped: bool,
 }
 
 impl Generation {
@@ -122,6 +124,7 @@ impl Generation {
             parameters: desired.parameters.clone(),
             overlays: desired.overlays.clone(),
             secrets: desired.secrets.clone(),
+            stopped: false,
         }
     }
 }

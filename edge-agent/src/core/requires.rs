@@ -140,7 +140,7 @@ impl Core {
     }
 
     /// Ends an install before its time.
-    fn call_off(&mut self, t: &mut Turn, app: &AppName, row: &AppRow, failure: &Failure) {
+    pub(super) fn call_off(&mut self, t: &mut Turn, app: &AppName, row: &AppRow, failure: &Failure) {
         let Some(working) = row.working else { return };
         self.abandon(t, app);
         self.note(t, app, failure);

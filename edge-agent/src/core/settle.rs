@@ -16,8 +16,9 @@ use super::{Core, Effect, Turn};
 const POLL_MS: u64 = 2_000;
 /// The longest advice of a throttling server that is followed between two readings.
 const ADVICE_MS_MAX: u64 = 30_000;
-/// Readings of one app in flight.
+/// Readings of one app in flight, and at rest, where nobody waits for them.
 const READINGS_MAX: usize = 8;
+const READINGS_AT_REST_MAX: usize = 2;
 /// A stuck object (an image that cannot be had) fails after this much of the settle clock.
 const STUCK_MS: u64 = 60_000;
 /// A generation that so many process starts found settling, with no progress between them, has failed.
@@ -159,7 +160,8 @@ impl Core {
             return;
         }
         let planned = self.rows.apps.get(app).and_then(|row| row.planned);
-        if reading < READINGS_MAX
+        let rests = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Rest);
+        if reading < if rests { READINGS_AT_REST_MAX } else { READINGS_MAX }
             && let Some(generation) = self.generation(planned)
         {
             self.live.app(app).touched.remove(&object);

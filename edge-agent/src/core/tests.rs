@@ -2,6 +2,7 @@
 
 mod changes;
 mod crew;
+mod documents;
 mod images;
 mod laws;
 mod recovery;

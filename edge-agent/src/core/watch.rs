@@ -5,7 +5,6 @@
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::{Evidence, Outcome};
-use airlift_bundles::document::root::RevokeAction;
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::AppName;
 use airlift_bundles::limits::Limits;
@@ -245,18 +244,6 @@ impl Core {
             (shown.code, shown.reason) = (Some(code), reason);
         }
         shown
-    }
-
-    /// What a root says against the release that runs.
-    fn revoked(&self, row: &AppRow) -> Option<(Code, String)> {
-        let current = self.generation(row.current)?;
-        match self.root.revocation(&current.release)? {
-            RevokeAction::Block => {
-                let reason = "its release is blocked: what runs is kept, and never installed anew".to_owned();
-                Some((Code::ReleaseRevoked, reason))
-            }
-            RevokeAction::Stop => Some((Code::ReleaseStopped, "its release is to be stopped".to_owned())),
-        }
     }
 }
 

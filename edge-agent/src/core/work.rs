@@ -112,6 +112,7 @@ impl Core {
             && !row.held
             && self.wants_work(row, target)
             && let Some(generation) = self.generation(Some(target))
+            && !self.refuse_revoked(t, app, target)
         {
             match self.unmet(&generation) {
                 None => {

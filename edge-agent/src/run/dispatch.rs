@@ -297,7 +297,7 @@ async fn read_health(
 ) -> Result<Health, ApiError> {
     let mut health = cluster.health(generation, object).await?;
     let rules = bodies.health_rules(generation, object).map_err(unrendered)?;
-    if health.verdict == Verdict::Current && !rules.is_empty() {
+    if health.verdict == Verdict::Current && !rules.is_empty() && !generation.stopped {
         let judgement = judge_rules(&cluster.get(object).await?, &rules);
         if judgement.verdict != Verdict::Current {
             let told = Evidence {
@@ -357,6 +357,10 @@ fn call_api<'a>(
                 let (body, left) = bodies.body(&generation, index).map_err(unrendered)?;
                 let field_manager = format!("airlift/{}", generation.app);
                 let request = ApplyRequest { object, body, field_manager, force: true, dry_run, uid };
+                if generation.stopped {
+                    // Nobody's wish for replicas counts against a root that stops the release.
+                    return ports.cluster.apply(request).await.map(ApiReply::Applied);
+                }
                 apply(ports.cluster.as_ref(), request, left).await.map(ApiReply::Applied)
             }
             ApiCall::Others { object, ours, claims } => {

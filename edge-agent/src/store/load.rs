@@ -197,6 +197,7 @@ fn generation(row: &Row<'_>) -> Result<GenerationRow, StoreError> {
         parameters: words(row, "parameters")?,
         overlays: words(row, "overlays")?,
         secrets: words(row, "secrets")?,
+        stopped: row.get("stopped")?,
     };
     let objects: Option<u32> = row.get("objects")?;
     let prepared = match objects {

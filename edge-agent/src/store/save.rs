@@ -187,7 +187,7 @@ fn put_generation(transaction: &Transaction<'_>, row: &GenerationRow) -> Result<
     let generation = &row.generation;
     execute(
         transaction,
-        "INSERT OR REPLACE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             bytes(&generation.id),
             generation.app.as_str(),
@@ -206,6 +206,7 @@ fn put_generation(transaction: &Transaction<'_>, row: &GenerationRow) -> Result<
             row.prepared.map(|prepared| prepared.policy.timeout_ms),
             row.prepared.map(|prepared| prepared.policy.watch_ms),
             row.prepared.and_then(|prepared| prepared.policy.deletion_budget),
+            generation.stopped,
         ],
     )
 }

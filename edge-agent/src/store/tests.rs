@@ -96,6 +96,7 @@ fn generation_row() -> GenerationRow {
         ]),
         overlays: vec![name("small")],
         secrets: BTreeMap::from([(name("token"), digest("sealed"))]),
+        stopped: true,
     };
     let policy = AppPolicy { soak_ms: 3000, timeout_ms: 20_000, watch_ms: 60_000, deletion_budget: Some(5) };
     GenerationRow {

@@ -440,5 +440,6 @@ fn generation() -> Generation {
         parameters: BTreeMap::new(),
         overlays: Vec::new(),
         secrets: BTreeMap::new(),
+        stopped: false,
     }
 }

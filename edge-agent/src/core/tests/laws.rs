@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use airlift_bundles::document::receipt::Evidence;
+use airlift_bundles::document::root::RevokeAction;
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use proptest::prelude::{Strategy, any, prop_oneof};
@@ -46,6 +47,8 @@ enum Move {
     /// Whether the second node is Ready, and whether the first reports disk pressure.
     Nodes(bool, bool),
     ReadError(usize),
+    /// A newer root stops or blocks the second version.
+    Revoke(bool),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -71,6 +74,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => proptest::strategy::Just(Move::Well),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(ready, full)| Move::Nodes(ready, full)),
         1 => (0usize..5).prop_map(Move::ReadError),
+        1 => any::<bool>().prop_map(Move::Revoke),
     ]
 }
 
@@ -287,6 +291,10 @@ fn go(world: &mut World, step: &Move, conns: &mut u64) {
             }
         }
         Move::Well => get_well(world),
+        Move::Revoke(stop) => {
+            let second = statement(world, 2);
+            world.revoke(&second, if stop { RevokeAction::Stop } else { RevokeAction::Block });
+        }
         Move::Nodes(ready, full) => {
             world.nodes = vec![node("node", true), node("other", ready)];
             world.nodes[0].disk_pressure = full;

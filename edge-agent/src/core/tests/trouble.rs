@@ -2,6 +2,7 @@
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Outcome;
+use airlift_bundles::document::root::RevokeAction;
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::Counter;
 
@@ -301,10 +302,47 @@ fn a_prune_has_its_own_word() {
 }
 
 #[test]
+fn a_stopped_release_keeps_its_data_and_has_no_pods() {
+    let mut world = World::new();
+    let v1 = world.install(1, V1);
+    let settings = world.cluster[&object("cm-settings")].clone();
+    world.revoke(&v1, RevokeAction::Stop);
+    world.pass(10_000);
+    assert_eq!(world.content("web-front"), Some("no pods"));
+    assert_eq!(world.cluster.get(&object("cm-settings")), Some(&settings));
+    assert_eq!(world.report().code, Some(Code::ReleaseStopped));
+    let applied = world.applied;
+    world.restart();
+    world.pass(60_000);
+    assert_eq!((world.content("web-front"), world.applied), (Some("no pods"), applied), "and it stays so");
+    world.install(2, V2);
+    assert_eq!((world.content("web-front"), world.report().code), (Some("front 2"), None));
+}
+
+#[test]
+fn a_release_that_is_revoked_while_it_settles_is_taken_back_and_not_begun_again() {
+    for action in [RevokeAction::Block, RevokeAction::Stop] {
+        let mut world = World::new();
+        world.install(1, V1);
+        let v2 = world.release("shop", 2, V2);
+        world.assign(&v2);
+        world.pass(2_000);
+        assert_eq!(world.content("web-front"), Some("front 2"));
+        world.revoke(&v2, action);
+        world.pass(60_000);
+        assert_eq!((world.state(), world.content("web-front")), (AppState::Refused, Some("front 1")));
+        let receipts = world.receipts.len();
+        world.restart();
+        world.pass(60_000);
+        assert_eq!((world.receipts.len(), world.content("web-front")), (receipts, Some("front 1")));
+    }
+}
+
+#[test]
 fn a_blocked_release_that_runs_is_flagged_and_kept() {
     let mut world = World::new();
     let v1 = world.install(1, V1);
-    world.revoke(&v1, airlift_bundles::document::root::RevokeAction::Block);
+    world.revoke(&v1, RevokeAction::Block);
     assert_eq!((world.state(), world.report().code), (AppState::Healthy, Some(Code::ReleaseRevoked)));
     let gone = world.cluster.remove(&object("web-front")).unwrap();
     world.say(Event::Gone { object: object("web-front"), uid: Uid(gone.uid.0) });

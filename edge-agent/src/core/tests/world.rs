@@ -3,25 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use airlift_bundles::document::ack::Ack;
-use airlift_bundles::document::assignment::{Assignment, DesiredApp, ReceiptMark};
+use airlift_bundles::document::assignment::DesiredApp;
 use airlift_bundles::document::receipt::{ClockQuality, Evidence, Outcome, Receipt};
-use airlift_bundles::document::release::{Platform, Release, RollbackRule, Sizes, Statement};
+use airlift_bundles::document::release::{Platform, Statement};
 use airlift_bundles::document::root::{
-    DirectorRole, Pattern, Policy, ReleaseRole, RevokeAction, Revoked, RevokedRelease, Role, Roles, Root,
-    Scope, TrustedRoot,
+    DirectorRole, Pattern, Policy, ReleaseRole, Revoked, Role, Roles, Root, Scope, TrustedRoot,
 };
 use airlift_bundles::document::status::{AppState, NodeStatus};
 use airlift_bundles::envelope::{Document, Envelope};
 use airlift_bundles::ids::{
-    AppName, Blake3Digest, Counter, FleetId, Name, RandomId, Sha256Digest, SiteId, Timestamp, Version,
+    AppName, Blake3Digest, Counter, FleetId, Name, RandomId, Sha256Digest, SiteId, Timestamp,
 };
 use airlift_bundles::keys::SecretKey;
 use airlift_bundles::limits::Limits;
 
 use super::crew::Crew;
 use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied, Found};
-use crate::core::event::{Carrier, DocumentKind, LocalCommand, RequestId};
 use crate::core::object::{
     AppPolicy, Generation, Gvk, Health, ImageEntry, ObjectEntry, ObjectRef, ObjectTraits, Plan, Predecessors,
     Uid, Verdict,
@@ -31,7 +28,7 @@ use crate::core::time::BootId;
 use crate::core::write::{MetaRow, RootRow};
 use crate::core::{Core, Effect, Event, Now, Rows, Start, Step, Write};
 
-const FLEET: &str = "fleet";
+pub(super) const FLEET: &str = "fleet";
 pub(super) const ISSUED_S: i64 = 1_800_000_000;
 
 pub(super) fn app(name: &str) -> AppName {
@@ -352,20 +349,19 @@ impl World {
             reason: "AL0711".into(),
             message: "/spec cannot change".into(),
         });
-        let greeting =
-            generation.parameters.values().next().map(|value| format!(" {value}")).unwrap_or_default();
         let entry = |(index, (name, content)): (usize, &(String, String))| {
             let object = object(name);
             let kind = object.gvk.kind.as_str();
+            let index = u32::try_from(index).unwrap();
             ObjectEntry {
-                index: u32::try_from(index).unwrap(),
+                index,
                 wave: match kind {
                     "CustomResourceDefinition" => 0,
                     "Namespace" => 1,
                     "ConfigMap" => 2,
                     _ => 3,
                 },
-                sha256: Sha256Digest::of(format!("{content}{greeting}").as_bytes()),
+                sha256: Sha256Digest::of(self.body(generation, index).as_bytes()),
                 traits: ObjectTraits {
                     observed: matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "Job"),
                     once: kind == "Job",
@@ -394,6 +390,9 @@ impl World {
 
     fn body(&self, generation: &Generation, index: u32) -> String {
         let content = &self.contents[&generation.release].objects[index as usize].1;
+        if generation.stopped && content.starts_with("front") {
+            return "no pods".to_owned();
+        }
         let greeting =
             generation.parameters.values().next().map(|value| format!(" {value}")).unwrap_or_default();
         format!("{content}{greeting}")
@@ -527,119 +526,6 @@ impl World {
         Health { verdict, restarts: 0, reason: reason.into(), evidence }
     }
 
-    /// Releases a version: objects as (name, content).
-    pub(super) fn release(&mut self, name: &str, seq: u64, objects: &[(&str, &str)]) -> Statement {
-        self.release_with(name, seq, objects, |_| {})
-    }
-
-    pub(super) fn release_with(
-        &mut self,
-        name: &str,
-        seq: u64,
-        objects: &[(&str, &str)],
-        change: impl FnOnce(&mut Release),
-    ) -> Statement {
-        let mut release = Release {
-            fleet_id: FleetId::new(FLEET).unwrap(),
-            app: app(name),
-            epoch: 0,
-            seq,
-            floor: 0,
-            version: Version::new(&format!("{seq}.0.0")).unwrap(),
-            prev: None,
-            platforms: vec![],
-            requires: vec![],
-            sizes: Sizes::default(),
-            rollback: RollbackRule::Allowed,
-            parameters: BTreeMap::new(),
-            overlays: vec![],
-            secret_slots: vec![],
-            prune: Default::default(),
-            retire: Default::default(),
-            issued_at: Timestamp::from_unix_s(ISSUED_S),
-            crit: vec![],
-        };
-        change(&mut release);
-        let statement = Statement::new(&Sha256Digest::of(format!("{name} {seq}").as_bytes()), release);
-        let objects =
-            objects.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect();
-        let digest = Envelope::draft(&statement).digest();
-        self.contents.insert(digest, Content { objects, watch_ms: 0 });
-        statement
-    }
-
-    pub(super) fn bring_release(&mut self, statement: &Statement) {
-        let bytes = sign(statement, 2);
-        self.say(Event::Document { expected: DocumentKind::Release, carrier: Carrier::Hub, bytes });
-    }
-
-    pub(super) fn assignment(&mut self, desired: Vec<DesiredApp>, retire: &[&str]) -> Assignment {
-        self.assignment_seq += 1;
-        Assignment {
-            fleet_id: FleetId::new(FLEET).unwrap(),
-            site: SiteId::new("ship").unwrap(),
-            incarnation: 1,
-            epoch: 0,
-            assignment_seq: self.assignment_seq,
-            hub_incarnation: RandomId::from_bytes([9; 16]),
-            desired,
-            retire: retire.iter().map(|name| app(name)).collect(),
-            receipts_acked: None,
-            offers: vec![],
-            issued_at: Timestamp::from_unix_s(ISSUED_S),
-            stale_after_s: None,
-            crit: vec![],
-        }
-    }
-
-    pub(super) fn bring_assignment(&mut self, assignment: &Assignment) {
-        let bytes = sign(assignment, 3);
-        self.say(Event::Document { expected: DocumentKind::Assignment, carrier: Carrier::Hub, bytes });
-    }
-
-    /// Brings a release and an assignment of it alone.
-    pub(super) fn assign(&mut self, statement: &Statement) {
-        self.bring_release(statement);
-        let assignment = self.assignment(vec![desire(statement)], &[]);
-        self.bring_assignment(&assignment);
-    }
-
-    /// Installs a version of the shop and waits until it is healthy.
-    pub(super) fn install(&mut self, seq: u64, objects: &[(&str, &str)]) -> Statement {
-        let statement = self.release("shop", seq, objects);
-        self.assign(&statement);
-        self.pass(10_000);
-        assert_eq!(self.state(), AppState::Healthy);
-        statement
-    }
-
-    pub(super) fn local(&mut self, command: LocalCommand) -> LocalReply {
-        self.say(Event::Local { request: RequestId(1), command });
-        self.settle_down();
-        self.replies.pop().expect("every request is answered")
-    }
-
-    /// The hub acknowledges everything so far.
-    pub(super) fn acknowledge(&mut self) {
-        let last = self.receipts.last().unwrap();
-        let mark = ReceiptMark {
-            chain_id: last.chain_id.clone(),
-            upto: last.receipt_seq,
-            sha256: Envelope::draft(last).digest(),
-        };
-        let ack = Ack {
-            fleet_id: FleetId::new(FLEET).unwrap(),
-            site: SiteId::new("ship").unwrap(),
-            incarnation: 1,
-            outbox_epoch: first_meta().outbox_epoch,
-            upto: self.rows.meta.as_ref().unwrap().outbox_next,
-            receipts: Some(mark),
-            crit: vec![],
-        };
-        let bytes = sign(&ack, 3);
-        self.say(Event::Document { expected: DocumentKind::Ack, carrier: Carrier::Hub, bytes });
-    }
-
     pub(super) fn report(&self) -> AppReport {
         self.report_of("shop")
     }
@@ -674,16 +560,6 @@ impl World {
     fn owner_of(&self, name: &str) -> AppName {
         let holds = |(_, rows): &(&AppName, &BTreeMap<_, _>)| rows.contains_key(&object(name));
         self.rows.objects.iter().find(holds).expect("an app holds it").0.clone()
-    }
-
-    /// A newer root revokes a release.
-    pub(super) fn revoke(&mut self, statement: &Statement, action: RevokeAction) {
-        let sha256 = Envelope::draft(statement).digest();
-        let first = root_1();
-        let mut root = Root { version: 2, prev_sha256: Some(Envelope::draft(&first).digest()), ..first };
-        root.revoked.releases = vec![RevokedRelease { sha256, action }];
-        let bytes = sign(&root, 1);
-        self.say(Event::Document { expected: DocumentKind::Root, carrier: Carrier::Hub, bytes });
     }
 
     pub(super) fn state(&self) -> AppState {

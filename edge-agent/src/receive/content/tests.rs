@@ -69,6 +69,7 @@ impl Source {
             parameters: BTreeMap::new(),
             overlays: vec![],
             secrets: BTreeMap::new(),
+            stopped: false,
         })
     }
 }

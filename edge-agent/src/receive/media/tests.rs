@@ -88,6 +88,7 @@ impl Stick {
             parameters: Default::default(),
             overlays: vec![],
             secrets: Default::default(),
+            stopped: false,
         });
         Self { dir, generation }
     }
