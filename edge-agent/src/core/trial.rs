@@ -125,6 +125,10 @@ impl Core {
     pub(super) fn on_try_error(&mut self, t: &mut Turn, app: &AppName, update: Update, error: ApiError) {
         let preparing = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Prepare);
         match error.class {
+            // Its content was not known, and it turns out to be the old one: it will be created anew.
+            ApiErrorClass::Final if error.status == 422 && self.recreates(app, &update.object) => {
+                self.on_tried(app, update);
+            }
             ApiErrorClass::Final if preparing => self.refuse(t, app, refused(&update.object, &error)),
             ApiErrorClass::Final => self.fail(t, app, refused(&update.object, &error)),
             ApiErrorClass::Conflict | ApiErrorClass::NotFound | ApiErrorClass::KindUnknown => {
@@ -142,6 +146,14 @@ impl Core {
                     trial.waiting.push(update);
                 }
             }
+        }
+    }
+
+    /// Whether the plan, in the making or in force, would create an object anew rather than give it up.
+    fn recreates(&self, app: &AppName, object: &ObjectRef) -> bool {
+        match self.live.apps.get(app).and_then(|live| live.plan.as_ref()) {
+            Some(plan) => plan.objects.iter().any(|entry| entry.object == *object && entry.traits.recreate),
+            None => self.inventoried(app, object).is_some_and(|row| row.traits.recreate),
         }
     }
 }
