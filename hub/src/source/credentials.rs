@@ -65,6 +65,9 @@ struct Helped {
     secret: String,
 }
 
+/// Asks the helper of this name about a registry; `None` when it knows none.
+type AskHelper = dyn Fn(&str, &str) -> Result<Option<Helped>, String>;
+
 /// Finds the login for a registry; without one it is asked as a stranger.
 pub(super) fn find(host: &str) -> Result<Option<Login>, SourceError> {
     let refuse = |reason: String| SourceError::Credentials { host: host.to_owned(), reason };
@@ -94,11 +97,7 @@ fn read_config(file: std::fs::File) -> Result<DockerConfig, String> {
 }
 
 /// Chooses as Docker does: the helper of this registry, then the store of all, then what the file holds.
-fn choose(
-    config: &DockerConfig,
-    host: &str,
-    ask: &dyn Fn(&str, &str) -> Result<Option<Helped>, String>,
-) -> Result<Option<Login>, String> {
+fn choose(config: &DockerConfig, host: &str, ask: &AskHelper) -> Result<Option<Login>, String> {
     let keys = keys_of(host);
     let helper = keys.iter().find_map(|key| config.helpers.get(key)).or(config.store.as_ref());
     // A helper is asked for the one name that Docker stores under; a file may have been written by hand.
