@@ -122,6 +122,7 @@ impl Bodies {
             app_failure(Code::DescriptorDiffers, format!("release and bundle differ in {field}"))
         })?;
         let mut before = Before::open(self, &opened, generation, before, cluster);
+        let mut kinds: BTreeSet<Arc<Gvk>> = BTreeSet::new();
         let mut objects = Vec::new();
         let mut places = Vec::new();
         for index in 0..opened.lines.count() {
@@ -138,7 +139,7 @@ impl Bodies {
             traits.observed |= app.health.iter().any(|rule| rule.object().is_same_object(&id));
             objects.push(ObjectEntry {
                 index,
-                object: reference(id),
+                object: shared(&mut kinds, reference(id)),
                 wave: 0,
                 sha256: Sha256Digest::of(&bytes),
                 traits,
@@ -267,6 +268,17 @@ impl Bodies {
             open.pop_front();
         }
         Ok(opened)
+    }
+}
+
+/// Lets objects of one kind share it.
+fn shared(kinds: &mut BTreeSet<Arc<Gvk>>, object: ObjectRef) -> ObjectRef {
+    match kinds.get(&object.gvk) {
+        Some(gvk) => ObjectRef { gvk: Arc::clone(gvk), ..object },
+        None => {
+            kinds.insert(Arc::clone(&object.gvk));
+            object
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Core {
     pub(super) fn plan_refusal(&self, app: &AppName) -> Option<Failure> {
         let live = self.live.apps.get(app)?;
         let plan = live.plan.as_ref()?;
-        let runs = self.runs_once(app);
+        let (runs, held) = (self.runs_once(app), self.held_kinds(app));
         for entry in &plan.objects {
             let other = self
                 .rows
@@ -78,7 +78,7 @@ impl Core {
             if let Some((other, _)) = other {
                 return Some(foreign(&entry.object, Some(format!("app {other}"))));
             }
-            let row = self.planned_row(app, entry);
+            let row = self.planned_row(app, &held, entry);
             if let Need::Foreign(owner) = need(&row, live.found.get(&entry.object), runs) {
                 return Some(foreign(&entry.object, owner));
             }
@@ -96,9 +96,26 @@ impl Core {
         Some(Failure::app(Code::ImageNameTaken, reason))
     }
 
-    /// The row of a planned object, with what is in the cluster by our doing.
-    pub(super) fn planned_row(&self, app: &AppName, entry: &ObjectEntry) -> ObjectRow {
-        let applied = self.inventoried(app, &entry.object).and_then(|row| row.applied.clone());
+    /// All kinds of the inventory, those of objects that are to be pruned too.
+    pub(super) fn held_kinds(&self, app: &AppName) -> BTreeSet<Arc<Gvk>> {
+        let objects = self.rows.objects.get(app).into_iter().flat_map(BTreeMap::keys);
+        let mut kinds = BTreeSet::new();
+        for object in objects {
+            if !kinds.contains(&object.gvk) {
+                kinds.insert(Arc::clone(&object.gvk));
+            }
+        }
+        kinds
+    }
+
+    /// The row of a planned object, with what is in the cluster by our doing; `held` as from [`Core::held_kinds`].
+    pub(super) fn planned_row(
+        &self,
+        app: &AppName,
+        held: &BTreeSet<Arc<Gvk>>,
+        entry: &ObjectEntry,
+    ) -> ObjectRow {
+        let applied = self.inventoried(app, held, &entry.object).and_then(|row| row.applied.clone());
         ObjectRow {
             app: app.clone(),
             object: entry.object.clone(),
@@ -110,9 +127,14 @@ impl Core {
     }
 
     /// The row of an object, also where it was planned in another version of its API.
-    pub(super) fn inventoried(&self, app: &AppName, object: &ObjectRef) -> Option<&ObjectRow> {
+    pub(super) fn inventoried(
+        &self,
+        app: &AppName,
+        held: &BTreeSet<Arc<Gvk>>,
+        object: &ObjectRef,
+    ) -> Option<&ObjectRow> {
         let rows = self.rows.objects.get(app)?;
-        rows.get(object).or_else(|| rows.values().find(|row| row.object.is_same_object(object)))
+        rows.get(object).or_else(|| object.in_other_versions(held).find_map(|other| rows.get(&other)))
     }
 
     pub(super) fn drive_apply(&mut self, t: &mut Turn, app: &AppName) {

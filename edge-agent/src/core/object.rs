@@ -1,6 +1,6 @@
 //! What the core knows of Kubernetes objects: names, digests and flags, never a body.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -53,11 +53,12 @@ pub struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// Whether both name the same object of a cluster, whatever version of the API they speak.
-    #[must_use]
-    pub fn is_same_object(&self, other: &Self) -> bool {
-        (&self.gvk.group, &self.gvk.kind, &self.namespace, &self.name)
-            == (&other.gvk.group, &other.gvk.kind, &other.namespace, &other.name)
+    /// The names that the same object of a cluster has in other versions of its API, of those among `kinds`.
+    pub fn in_other_versions<'k>(&'k self, kinds: &'k BTreeSet<Arc<Gvk>>) -> impl Iterator<Item = Self> + 'k {
+        let other = |gvk: &&Arc<Gvk>| {
+            (&gvk.group, &gvk.kind) == (&self.gvk.group, &self.gvk.kind) && gvk.version != self.gvk.version
+        };
+        kinds.iter().filter(other).map(|gvk| Self { gvk: Arc::clone(gvk), ..self.clone() })
     }
 }
 

@@ -38,10 +38,10 @@ impl Core {
             return true;
         }
         if self.live.app(app).trial.is_none() {
-            let runs = self.runs_once(app);
+            let (runs, held) = (self.runs_once(app), self.held_kinds(app));
             let Some(live) = self.live.apps.get(app) else { return false };
             let Some(plan) = &live.plan else { return false };
-            let rows = plan.objects.iter().map(|entry| self.planned_row(app, entry));
+            let rows = plan.objects.iter().map(|entry| self.planned_row(app, &held, entry));
             let changed = rows.filter(|row| need(row, live.found.get(&row.object), runs).changes());
             let mut wave = u32::MAX;
             let mut first = Vec::new();
@@ -153,7 +153,10 @@ impl Core {
     fn recreates(&self, app: &AppName, object: &ObjectRef) -> bool {
         match self.live.apps.get(app).and_then(|live| live.plan.as_ref()) {
             Some(plan) => plan.objects.iter().any(|entry| entry.object == *object && entry.traits.recreate),
-            None => self.inventoried(app, object).is_some_and(|row| row.traits.recreate),
+            None => {
+                let row = self.rows.objects.get(app).and_then(|rows| rows.get(object));
+                row.is_some_and(|row| row.traits.recreate)
+            }
         }
     }
 }

@@ -379,12 +379,12 @@ impl Core {
         let objects = u32::try_from(plan.objects.len()).unwrap_or(u32::MAX);
         let before = self.rows.objects.get(app).cloned().unwrap_or_default();
         let repairs = self.rows.apps.get(app).is_some_and(|row| row.purpose == Purpose::Repair);
+        let held = self.held_kinds(app);
         let planned: BTreeSet<&ObjectRef> = plan.objects.iter().map(|entry| &entry.object).collect();
-        let fresh: Vec<&ObjectRef> =
-            planned.iter().copied().filter(|object| !before.contains_key(object)).collect();
+        let kinds: BTreeSet<Arc<Gvk>> = planned.iter().map(|object| object.gvk.clone()).collect();
         for entry in &plan.objects {
-            let mut row = self.planned_row(app, entry);
-            if repairs && row.traits.once && self.inventoried(app, &row.object).is_none() {
+            let mut row = self.planned_row(app, &held, entry);
+            if repairs && row.traits.once && self.inventoried(app, &held, &row.object).is_none() {
                 // The inventory was lost, not the cluster: what was healthy has run.
                 row.applied = Some(AppliedRow::of_a_run(generation.id, entry.sha256));
             }
@@ -397,7 +397,8 @@ impl Core {
                 continue;
             }
             // In another version of its API it is the same object still.
-            if row.applied.is_none() || fresh.iter().any(|other| other.is_same_object(&object)) {
+            let moved = object.in_other_versions(&kinds).any(|other| planned.contains(&other));
+            if row.applied.is_none() || moved {
                 self.write(t, Write::DropObject(app.clone(), object));
             } else if row.wanted.is_some() {
                 self.write(t, Write::PutObject(ObjectRow { wanted: None, ..row }));
