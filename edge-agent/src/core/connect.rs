@@ -12,6 +12,8 @@ const CONNECT_MS: u64 = 1_000;
 const CONNECT_MS_MAX: u64 = 300_000;
 /// After a start, sites spread their first attempt over this.
 const FIRST_CONNECT_MS: u64 = 1_000;
+/// A look that is due and could not be taken is tried again after this.
+const HELD_UP_MS: u64 = 250;
 
 /// A growing pause, spread over its second half by a hash of site and attempt, so that sites which failed
 /// together do not come back together, and one seed gives one trace.
@@ -91,9 +93,10 @@ impl Core {
             let Some(live) = self.live.apps.get(app) else { continue };
             deadlines.extend(live.retry_at);
             deadlines.extend(live.pauses.values().map(|(_, at)| *at).filter(|at| *at > now_ms));
-            deadlines.extend(self.settle_deadline(app));
-            deadlines.extend(self.watch_deadline(app));
-            deadlines.extend(self.heal_deadline(app));
+            let looks = [self.settle_deadline(app), self.watch_deadline(app), self.heal_deadline(app)];
+            // What is due and was not done a moment ago is held up by something, which will be an event.
+            let held_up = |at: u64| if at <= now_ms { now_ms + HELD_UP_MS } else { at };
+            deadlines.extend(looks.into_iter().flatten().map(held_up));
             deadlines.extend(self.retire_deadline(app));
             if !live.gates.is_empty() && live.todo.is_some() {
                 deadlines.push(now_ms + super::apply::GATE_POLL_MS);

@@ -199,7 +199,7 @@ impl Core {
 
     pub(super) fn heal_deadline(&self, app: &AppName) -> Option<u64> {
         let row = self.rows.apps.get(app)?;
-        let heals = matches!(row.step, AppStep::Settle | AppStep::Rest) && self.live.api_up;
+        let heals = self.live.api_up && (row.step == AppStep::Settle || row.is_watched());
         if !heals { None } else { self.patients(app).map(|(_, at)| at).min() }
     }
 

@@ -76,6 +76,7 @@ impl Core {
             }
         }
         self.read_observed(t, app, POLL_MS);
+        self.heal(t, app);
         if let Some(failure) = self.settle_failure(app) {
             self.fail(t, app, failure);
             return;
@@ -90,7 +91,6 @@ impl Core {
             }
         }
         if !healthy {
-            self.heal(t, app);
             return;
         }
         if self.soak_ms(app) >= self.policy(app).soak_ms && self.live.node_ready() {
@@ -132,6 +132,7 @@ impl Core {
         let now_ms = t.now.mono_ms;
         let live = self.live.app(app);
         let due = |object: &&ObjectRef| match live.health.get(*object) {
+            _ if live.unread.contains_key(*object) => true,
             None => true,
             Some(reading) if live.touched.contains(*object) => reading.at_ms < now_ms,
             Some(reading) if reading.health.verdict == Verdict::Current => {
@@ -257,7 +258,7 @@ impl Core {
         let live = self.live.apps.get(app)?;
         let now_ms = self.live.clocks_ms;
         let mut deadlines = vec![];
-        if row.step == AppStep::Settle {
+        if row.step == AppStep::Settle && self.live.api_up {
             let unwell = live.unwell().filter(|(object, _)| !self.live.is_reading(app, object));
             deadlines.extend(unwell.map(|(_, reading)| reading.at_ms + POLL_MS));
             deadlines.extend(live.unread.values().map(|(_, at)| *at));

@@ -41,15 +41,19 @@ pub(super) struct Trouble {
     relapses: u32,
 }
 
+impl AppRow {
+    /// It is at rest on a version that was healthy, and looked at.
+    pub(super) fn is_watched(&self) -> bool {
+        let stands = self.current.is_some() && self.planned == self.current;
+        self.step == AppStep::Rest && stands && matches!(self.state, AppState::Healthy | AppState::Degraded)
+    }
+}
+
 impl Core {
     /// Reads what may have changed, and draws the conclusions.
     pub(super) fn watch(&mut self, t: &mut Turn, app: &AppName) {
-        let Some(row) = self.rows.apps.get(app).filter(|row| row.step == AppStep::Rest) else { return };
+        let Some(row) = self.rows.apps.get(app).filter(|row| row.is_watched()) else { return };
         let (state, watched) = (row.state, row.watch_left_ms > 0);
-        let stands = row.current.is_some() && row.planned == row.current;
-        if !stands || !matches!(state, AppState::Healthy | AppState::Degraded) {
-            return;
-        }
         self.read_observed(t, app, POLL_MS);
         self.heal(t, app);
         let doubtful = self.doubt(app).is_some();
@@ -122,8 +126,7 @@ impl Core {
         if self.watch_clock_runs(app) {
             deadlines.push((now_ms + row.watch_left_ms).min(live.flush_at.max(now_ms + 250)));
         }
-        let settled = row.planned.is_some() && row.planned == row.current && live.observed.is_some();
-        if settled && self.live.api_up && matches!(row.state, AppState::Healthy | AppState::Degraded) {
+        if row.is_watched() && self.live.api_up {
             let unwell = live.unwell().filter(|(object, _)| !self.live.is_reading(app, object));
             deadlines.extend(unwell.map(|(_, reading)| reading.at_ms + POLL_MS));
             deadlines.extend(live.unread.values().map(|(_, at)| *at));

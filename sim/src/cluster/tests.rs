@@ -155,6 +155,34 @@ fn a_watch_is_silent_during_an_outage_and_lists_again_after_it() {
 }
 
 #[test]
+fn a_stateful_set_that_was_in_trouble_stays_so_until_its_broken_pod_is_deleted() {
+    let (cluster, time) = cluster();
+    let request = request(
+        ("apps/v1", "StatefulSet"),
+        Some("default"),
+        json!({"spec": {"replicas": 3, "template": {
+            "metadata": {"annotations": {"sim.airlift.dev/trouble": "not-ready"}}}}}),
+    );
+    let verdict = || {
+        time.fetch_add(10_000, Ordering::Relaxed);
+        cluster.with(|model, now_ms| model.health(now_ms, &request.object).expect("up").verdict)
+    };
+    cluster.with(|model, now_ms| model.apply(now_ms, &request).expect("valid"));
+    assert_eq!(verdict(), Verdict::Progressing);
+    let mut good = request.clone();
+    good.body["spec"]["template"] = json!({"metadata": {"annotations": {}}});
+    cluster.with(|model, now_ms| model.apply(now_ms, &good).expect("valid"));
+    assert_eq!(verdict(), Verdict::Progressing, "applying a good version heals nothing");
+    let pods = cluster.with(|model, _| model.pods(&request.object).expect("up"));
+    let broken: Vec<_> = pods.iter().filter(|pod| pod.outdated && !pod.ready).collect();
+    assert_eq!(broken.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["x-2"]);
+    let gvk = Arc::new(Gvk::new("v1", "Pod"));
+    let pod = ObjectRef { gvk, namespace: Some("default".into()), name: broken[0].name.clone() };
+    cluster.with(|model, now_ms| model.delete_pod(now_ms, &pod, &broken[0].uid).expect("up"));
+    assert_eq!(verdict(), Verdict::Current);
+}
+
+#[test]
 fn dependents_go_with_their_owner_unless_orphaned() {
     let (cluster, _) = cluster();
     for (how, left) in [(Propagation::Background, false), (Propagation::Orphan, true)] {

@@ -196,6 +196,44 @@ fn time_in_which_the_cluster_could_not_be_read_is_not_the_apps() {
 }
 
 #[test]
+fn a_reading_that_fails_once_is_asked_for_again() {
+    let mut world = World::new();
+    world.install(1, V1);
+    world.read_errors = [ApiErrorClass::Unavailable].into();
+    world.get_well("web-front");
+    world.settle_down();
+    assert_eq!(world.state(), AppState::Unknown);
+    world.pass(5_000);
+    assert_eq!(world.state(), AppState::Healthy);
+    // Nor does it hold up a version that settles.
+    let v2 = world.release("shop", 2, V2);
+    world.assign(&v2);
+    world.pass(1_000);
+    assert_eq!(world.state(), AppState::Settling);
+    world.read_errors = [ApiErrorClass::Unavailable].into();
+    world.get_well("web-front");
+    world.pass(10_000);
+    assert_eq!((world.state(), world.content("web-front")), (AppState::Healthy, Some("front 2")));
+}
+
+#[test]
+fn nothing_that_is_held_up_keeps_the_agent_awake() {
+    let mut world = World::new();
+    world.nodes = vec![node("n1", true), node("n2", true)];
+    world.say(Event::Nodes(world.nodes.clone()));
+    world.install(1, &[("each-probe", "probe 1"), ("web-front", "front 1")]);
+    world.nodes[1].ready = false;
+    world.say(Event::Nodes(world.nodes.clone()));
+    world.fall_ill("web-front");
+    world.read_errors = std::iter::repeat_n(ApiErrorClass::Unavailable, 100_000).collect();
+    let wakes = world.wakes;
+    world.pass(60_000);
+    world.say(Event::ApiState { up: false, cluster: None });
+    world.pass(60_000);
+    assert!(world.wakes - wakes < 200, "{} wake-ups in two minutes", world.wakes - wakes);
+}
+
+#[test]
 fn a_hanging_api_server_uses_up_no_time_either() {
     let mut world = World::new();
     let v1 = world.release("shop", 1, &[("web-front", "front 1 bad")]);

@@ -101,6 +101,7 @@ pub(super) struct World {
     pub rows: Rows,
     pub pending: VecDeque<Effect>,
     pub wake_at: Option<u64>,
+    pub wakes: u64,
     pub contents: BTreeMap<Sha256Digest, Content>,
     pub cluster: BTreeMap<ObjectRef, Live>,
     /// The pods of workloads whose pods matter.
@@ -217,6 +218,7 @@ impl World {
             rows,
             pending: VecDeque::new(),
             wake_at: None,
+            wakes: 0,
             contents: BTreeMap::new(),
             cluster: BTreeMap::new(),
             crews: BTreeMap::new(),
@@ -300,6 +302,7 @@ impl World {
             assert!(at > self.mono_ms || self.wake_at.is_some());
             self.mono_ms = self.mono_ms.max(at);
             self.wake_at = None;
+            self.wakes += 1;
             self.say(Event::Wake);
             self.settle_down();
         }
