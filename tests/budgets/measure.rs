@@ -37,7 +37,7 @@ pub(crate) fn memory_mb(process: &Process, line: &str) -> f64 {
     kb.unwrap_or_else(|| panic!("{line} is in kB")) / 1024.0
 }
 
-/// Packets and bytes of IP that have passed a network device, both ways; neighbour discovery is counted too.
+/// Packets and bytes of IP that have passed a network device, both ways.
 pub(crate) fn ip_bytes(counters: &str) -> (u64, u64) {
     // /proc/net/dev: NAME: bytes packets errs drop fifo frame compressed multicast, and the same for sending.
     let fields: Vec<u64> = counters.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();

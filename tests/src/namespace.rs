@@ -46,18 +46,35 @@ impl Namespace {
     }
 
     /// Lays a cable from here, a site, to a hub's namespace: it reaches [`HUB`] and nothing else.
+    ///
+    /// Both ends know each other and have no IPv6, so that nothing passes but what the two say: a bench counts it.
     #[must_use]
     pub fn connect(&self, hub: &Self, site: u8) -> Cable {
         let here = Ipv4Addr::new(10, 60, 0, site + 1);
         let far_end = format!("site{site}");
+        let (near_mac, far_mac) = ("02:00:00:00:00:01", "02:00:00:00:00:02");
         ip(&[
-            "link", "add", "hub0", "netns", &self.name, "type", "veth", "peer", "name", &far_end, "netns",
-            &hub.name,
+            "link", "add", "hub0", "netns", &self.name, "address", near_mac, "type", "veth", "peer", "name",
+            &far_end, "netns", &hub.name, "address", far_mac,
         ]);
-        hub.ip(&["address", "add", &HUB.to_string(), "peer", &here.to_string(), "dev", &far_end]);
-        hub.ip(&["link", "set", &far_end, "up"]);
-        self.ip(&["address", "add", &here.to_string(), "peer", &HUB.to_string(), "dev", "hub0"]);
-        self.ip(&["link", "set", "hub0", "up"]);
+        let ends = [(hub, far_end.as_str(), HUB, here, near_mac), (self, "hub0", here, HUB, far_mac)];
+        for (namespace, device, own, other, other_mac) in ends {
+            let (own, other) = (own.to_string(), other.to_string());
+            namespace.ip(&["link", "set", device, "addrgenmode", "none"]);
+            namespace.ip(&["address", "add", &own, "peer", &other, "dev", device]);
+            namespace.ip(&["link", "set", device, "up"]);
+            namespace.ip(&[
+                "neighbour",
+                "add",
+                &other,
+                "lladdr",
+                other_mac,
+                "dev",
+                device,
+                "nud",
+                "permanent",
+            ]);
+        }
         Cable { hub: hub.clone(), far_end, site: here }
     }
 
