@@ -171,7 +171,7 @@ pub(super) struct LiveApp {
     pub stuck_ms: BTreeMap<ObjectRef, u64>,
     /// Objects with a health of their own, once they were looked up.
     pub observed: Option<Vec<ObjectRef>>,
-    /// Those of them that run once and have: they may be gone.
+    /// Those of them that run once and did, before this work or seen to end well in it: they may be gone.
     pub ran: BTreeSet<ObjectRef>,
     /// What is known of workloads' pods.
     pub wards: BTreeMap<ObjectRef, super::heal::Ward>,

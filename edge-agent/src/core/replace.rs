@@ -70,7 +70,8 @@ impl Core {
         self.write(t, Write::PutObject(ObjectRow { applied, ..row }));
     }
 
-    fn is_once(&self, app: &AppName, object: &ObjectRef) -> bool {
+    /// Whether an object of the plan runs once.
+    pub(super) fn is_once(&self, app: &AppName, object: &ObjectRef) -> bool {
         self.rows.objects.get(app).and_then(|rows| rows.get(object)).is_some_and(|row| row.traits.once)
     }
 

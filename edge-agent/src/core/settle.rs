@@ -126,8 +126,9 @@ impl Core {
             let observed = planned.iter().map(|row| row.object.clone()).collect();
             // What was sent in this very piece of work must be seen to end.
             let ran = planned.iter().filter(|row| row.has_run() && !live.repaired.contains(&row.object));
-            let ran = ran.map(|row| row.object.clone()).collect();
-            (live.observed, live.ran) = (Some(observed), ran);
+            let ran: Vec<_> = ran.map(|row| row.object.clone()).collect();
+            live.observed = Some(observed);
+            live.ran.extend(ran);
         }
         let now_ms = t.now.mono_ms;
         let live = self.live.app(app);
@@ -198,6 +199,8 @@ impl Core {
             live.unflushed_ms += std::mem::take(&mut live.unconfirmed_ms);
         }
         let settled_ms = self.settle_ms(app);
+        // What ended well may go before the soak is over: a Job's time to live is often shorter.
+        let over = health.verdict == Verdict::Current && self.is_once(app, &object);
         let live = self.live.app(app);
         if health.verdict == Verdict::Stuck {
             live.stuck_ms.entry(object.clone()).or_insert(settled_ms);
@@ -206,6 +209,9 @@ impl Core {
         }
         let restarts = live.health.get(&object).map_or(health.restarts, |reading| reading.health.restarts);
         let restarted = health.restarts > restarts;
+        if over {
+            live.ran.insert(object.clone());
+        }
         live.health.insert(object, Reading { health, at_ms: t.now.mono_ms });
         if restarted && live.soaking {
             self.flush_clock(t, app);

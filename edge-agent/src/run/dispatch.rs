@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use super::images::{ImageKeeper, Kept};
 use super::ops::{Operations, Replies};
 use super::{Ports, Site, WriteMedia, batch, surroundings};
-use crate::apply::owned::owns;
+use crate::apply::owned::{owns, owns_all};
 use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied};
 use crate::core::effect::{FetchLimits, WantedDocument};
 use crate::core::event::{ConnId, Failure, OpId};
@@ -336,9 +336,10 @@ async fn apply(
     for field in taken {
         remove(&mut request.body, field);
     }
+    let whole = owns_all(&live, &request.field_manager, &request.body);
     let applied = cluster.apply(request).await?;
     let version = live.pointer("/metadata/resourceVersion").and_then(serde_json::Value::as_str);
-    let changed = version != Some(applied.resource_version.as_str());
+    let changed = !whole && version != Some(applied.resource_version.as_str());
     Ok(Applied { changed, ..applied })
 }
 

@@ -185,6 +185,21 @@ fn a_run_is_not_begun_again_on_drift_or_restart() {
 }
 
 #[test]
+fn a_run_may_be_gone_before_its_version_is_healthy_once_it_was_seen_to_end_well() {
+    for (content, seen) in [("once 1", AppState::Healthy), ("once 1 bad", AppState::Failed)] {
+        let mut world = World::new();
+        let v1 = world.release("shop", 1, &[("job-once", content), ("web-front", "front 1")]);
+        world.assign(&v1);
+        world.pass(1_000);
+        assert_eq!(world.state(), AppState::Settling);
+        let job = world.cluster.remove(&object("job-once")).unwrap();
+        world.say(Event::Gone { object: object("job-once"), uid: job.uid });
+        world.pass(60_000);
+        assert_eq!((world.state(), world.content("job-once")), (seen, None));
+    }
+}
+
+#[test]
 fn a_rollback_removes_the_failed_versions_run_and_begins_none_again() {
     for (gone, renamed) in [(false, false), (true, false), (false, true), (true, true)] {
         let mut world = World::new();
