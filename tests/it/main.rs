@@ -2,6 +2,7 @@
 
 mod bed;
 mod cluster_contract;
+mod drift;
 mod holders;
 mod images;
 mod interop;
