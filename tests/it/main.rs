@@ -11,6 +11,7 @@ mod kills;
 mod matrix;
 mod mqtt_fleet;
 mod offline;
+mod once;
 mod other_processor;
 mod rollback;
 mod skopeo;
