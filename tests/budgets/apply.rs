@@ -49,6 +49,9 @@ struct Pair {
     rss_mb_peak: f64,
 }
 
+/// One of the two, by name, and its part of a pair.
+type Side = (&'static str, fn(&Pair) -> Cost);
+
 /// What both have to apply.
 struct Load {
     objects: usize,
@@ -195,8 +198,7 @@ fn result(objects: usize, rounds: usize, pairs: &[Pair]) -> Value {
         "bench": "apply", "objects": objects, "rounds": rounds, "machine": machine(),
         "rss_mb_peak": rounded(pairs.iter().map(|pair| pair.rss_mb_peak).fold(0.0, f64::max)),
     });
-    let sides: [(&str, fn(&Pair) -> Cost); 2] =
-        [("ours", |pair| pair.ours), ("kubectl", |pair| pair.kubectl)];
+    let sides: [Side; 2] = [("ours", |pair| pair.ours), ("kubectl", |pair| pair.kubectl)];
     for step in STEPS {
         let times_faster = median(of(step).map(|pair| pair.kubectl.wall_s / pair.ours.wall_s));
         result[format!("{step}_times_faster")] = rounded(times_faster).into();
