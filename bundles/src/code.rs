@@ -289,6 +289,12 @@ impl Code {
     pub fn find(id: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.id().eq_ignore_ascii_case(id))
     }
+
+    /// All that is known of it, as a page for a person.
+    #[must_use]
+    pub fn explained(self) -> String {
+        format!("{self}  {}\n\n{}\n\nNext: {}\n", self.title(), self.cause(), self.next_step())
+    }
 }
 
 impl fmt::Display for Code {

@@ -19,6 +19,7 @@ pub mod pieces;
 pub mod quantity;
 pub mod render;
 pub mod reversal;
+pub mod telling;
 pub mod wire;
 
 #[cfg(test)]

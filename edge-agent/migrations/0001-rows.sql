@@ -18,7 +18,8 @@ CREATE TABLE meta (
     receipt_first INTEGER NOT NULL,
     time_floor_s INTEGER NOT NULL,
     cluster TEXT,
-    hub_incarnation TEXT
+    hub_incarnation TEXT,
+    hub_heard_s INTEGER
 ) STRICT;
 
 CREATE TABLE root (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, envelope BLOB NOT NULL) STRICT;

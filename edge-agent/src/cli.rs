@@ -5,6 +5,7 @@
 
 mod doctor;
 mod enrol;
+mod explain;
 mod failure;
 mod history;
 mod local;
@@ -13,6 +14,8 @@ mod media;
 mod output;
 mod run;
 mod state;
+mod status;
+mod support;
 mod trust;
 
 use std::ffi::OsString;
@@ -60,9 +63,16 @@ enum Command {
     /// Bring bundles in and receipts out by stick or tar file
     #[command(subcommand)]
     Media(media::MediaCommand),
-    /// Show how the site and its apps are
-    #[command(after_help = "Examples:\n  airlift-agent status\n  airlift-agent status -o json")]
-    Status(output::OutputArgs),
+    /// Show how the site and its apps are, what they wait for, and what to do
+    #[command(
+        after_help = "Without a running agent the last that its database knows is shown, as such, with exit code 10.
+
+Examples:
+  airlift-agent status
+  airlift-agent status --watch
+  airlift-agent status -o json"
+    )]
+    Status(status::StatusArgs),
     /// Show what happened here, newest first
     #[command(
         after_help = "Examples:\n  airlift-agent history\n  airlift-agent history --app shop -n 5 -o json"
@@ -81,6 +91,16 @@ enum Command {
     /// Show whom this site believes
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Pack what somebody far away needs to see of this site, without its secrets
+    #[command(after_help = "Works without a running agent and without a hub.
+
+Examples:
+  airlift-agent support-bundle --to /media/stick
+  airlift-agent support-bundle")]
+    SupportBundle(support::SupportArgs),
+    /// Explain a stable code: what happened, what is safe, what to do
+    #[command(after_help = "Example:\n  airlift-agent explain AL0705")]
+    Explain(explain::ExplainArgs),
     /// Check this site and say what to mend
     Doctor(output::OutputArgs),
 }
@@ -120,13 +140,15 @@ fn dispatch(agent: AirliftAgent, world: World) -> Result<(), Failure> {
             Command::Run => run::run(config, world).await,
             Command::Enrol(args) => enrol::enrol(&config, args).await,
             Command::Media(command) => media::run(&config, command).await,
-            Command::Status(args) => local::status(&config, args.format).await,
+            Command::Status(args) => status::status(&config, &args).await,
             Command::History(args) => history::history(&config, &args),
             Command::Rollback(args) => local::order(&config, Action::Rollback(args.app)).await,
             Command::Hold(args) => local::order(&config, Action::Hold(args.app)).await,
             Command::Unhold(args) => local::order(&config, Action::Unhold(args.app)).await,
             Command::Retry(args) => local::order(&config, Action::Retry(args.app)).await,
             Command::Trust(trust::TrustCommand::Show(args)) => trust::show(&config, args.format),
+            Command::SupportBundle(args) => support::support_bundle(&config, &args).await,
+            Command::Explain(args) => explain::explain(&args),
             Command::Doctor(args) => doctor::doctor(&config, args.format).await,
         }
     });

@@ -72,4 +72,4 @@ async fn write_line(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

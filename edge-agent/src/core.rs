@@ -29,6 +29,7 @@ pub mod outbox;
 mod outcome;
 mod prune;
 mod replace;
+pub mod report;
 mod requires;
 mod revoked;
 mod settle;
@@ -238,6 +239,7 @@ impl Core {
         self.request_watch(t);
         self.request_keep(t);
         self.request_documents(t);
+        self.hear_connection(t);
         self.flush_outbox(t);
         self.request_wake(t);
     }

@@ -22,6 +22,7 @@ pub mod prepare;
 pub mod receive;
 pub mod run;
 pub mod store;
+pub mod support;
 pub mod tls;
 
 /// What an agent acts on; an empty place is filled as the configuration says.

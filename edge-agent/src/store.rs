@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 pub use memory::MemoryStore;
 pub use open::StateLock;
-pub use peek::Peek;
+pub use peek::{DatabaseHealth, Peek};
 
 use crate::core::write::{BlobRow, OutboxRow, ReceiptRow, Rows, TransferRow, Write};
 use crate::ports::Boxed;

@@ -116,7 +116,8 @@ impl From<rusqlite::Error> for RootRefused {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N], InitError> {
+/// Random bytes from the operating system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], InitError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| InitError::Random)?;
     Ok(bytes)

@@ -195,7 +195,7 @@ async fn wait_for_sites(cast: &mut Cast, stage: &Stage) -> Result<Vec<Row>, Demo
 
 /// The table at the end.
 fn table(rows: &[Row], receipts: &[usize]) -> Vec<String> {
-    let head = ["SITE", "STATE", "VERSION", "FAILED", "RECEIPTS", "ROUTE"].map(str::to_owned);
+    let head = ["SITE", "STATE", "VERSION", "WENT BACK FROM", "RECEIPTS", "ROUTE"].map(str::to_owned);
     let cells = rows.iter().zip(receipts).map(|(row, receipts)| {
         let seen = &row.seen;
         let failed = if seen.target == seen.version { "-" } else { seen.target.as_str() };

@@ -14,6 +14,8 @@ use serde_json::Value;
 use crate::journey::{build, enrol_online, image, receipt, roll_out, wait_for_pods};
 
 const ROLLOUTS: u32 = 10;
+/// With `tests/run --long`.
+const ROLLOUTS_LONG: u32 = 40;
 const KILLS_PER_ROLLOUT: u32 = 5;
 const IMAGE_BYTES: usize = 12 << 20;
 /// Sent again after a kill, by section 5 of the design.
@@ -34,6 +36,10 @@ impl Chance {
     }
 }
 
+fn rollouts() -> u32 {
+    if std::env::var_os("AIRLIFT_TESTS_LONG").is_some() { ROLLOUTS_LONG } else { ROLLOUTS }
+}
+
 fn seed() -> u64 {
     let given = std::env::var("AIRLIFT_TESTS_SEED").ok().and_then(|text| text.parse().ok());
     given.unwrap_or_else(|| {
@@ -45,7 +51,7 @@ fn seed() -> u64 {
 
 #[test]
 fn fifty_kills_over_ten_rollouts_lose_nothing_and_cost_at_most_8_mib_each() {
-    let seed = seed();
+    let (seed, rollouts) = (seed(), rollouts());
     println!("AIRLIFT_TESTS_SEED={seed} repeats the instants of this run");
     let mut chance = Chance(seed);
     let mut hub = Hub::start();
@@ -55,7 +61,7 @@ fn fifty_kills_over_ten_rollouts_lose_nothing_and_cost_at_most_8_mib_each() {
     enrol_online(&hub, &mut agent, "anna");
 
     let mut content = 0;
-    for seq in 1..=ROLLOUTS {
+    for seq in 1..=rollouts {
         let version = format!("{seq}.0.0");
         let image = image(&hub, &version, IMAGE_BYTES);
         let bundle = build(&hub, &Greeter::new(&version, &image), seq);
@@ -75,9 +81,9 @@ fn fifty_kills_over_ten_rollouts_lose_nothing_and_cost_at_most_8_mib_each() {
         wait_for_pods(&site, &image, "hello");
     }
 
-    let kills = u64::from(ROLLOUTS * KILLS_PER_ROLLOUT);
+    let kills = u64::from(rollouts * KILLS_PER_ROLLOUT);
     let passed = hub.relay().passed(cable.site());
-    let allowed = content + u64::from(ROLLOUTS) * PROTOCOL_PER_ROLLOUT + kills * AGAIN_PER_KILL;
+    let allowed = content + u64::from(rollouts) * PROTOCOL_PER_ROLLOUT + kills * AGAIN_PER_KILL;
     println!("{} MiB of content, {passed:?}, {kills} kills", content >> 20);
     assert!(passed.to_site + passed.to_hub <= allowed, "{passed:?} is more than {allowed}");
     let _ = hub.airlift(&["receipt", "verify", "--site", "anna"]);
@@ -94,7 +100,7 @@ fn assert_nothing_acknowledged_is_lost(hub: &Hub, agent: &Agent<'_>) {
     let told = numbers(&told, &|row| row["acknowledged"] == true);
     let had = hub.read(&["receipt", "list", "--site", "anna", "--limit", "1000"]);
     let had = numbers(&had, &|_| true);
-    assert!(told.len() >= ROLLOUTS as usize, "{told:?}");
+    assert!(told.len() >= rollouts() as usize, "{told:?}");
     assert!(told.is_subset(&had), "acknowledged {told:?}, at the hub {had:?}");
 }
 

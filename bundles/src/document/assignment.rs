@@ -38,7 +38,7 @@ pub struct Assignment {
     pub offers: Vec<Offer>,
     /// When it was signed.
     pub issued_at: Timestamp,
-    /// After how many seconds without a newer one the site flags itself stale. Changes flags only.
+    /// After how many seconds without a word from the hub the site calls this stale. Changes flags only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_after_s: Option<u64>,
     /// Fields that a reader must understand.

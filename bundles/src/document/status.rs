@@ -153,12 +153,101 @@ pub struct AppStatus {
     /// Why, where something was refused or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Code>,
-    /// What it waits for, or what was seen.
+    /// The same in words, at most [`AppStatus::DETAIL_CHARS_MAX`] characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// What was seen: of an app that settles the objects that are not well yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+    /// What the work is on, while there is work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working: Option<ReleaseMark>,
+    /// What a rollback leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<ReleaseMark>,
+    /// What the site goes back to by itself if the work fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returns_to: Option<ReleaseMark>,
+    /// What it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waiting>,
     /// Bytes here and wanted, while fetching.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// How fast they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<u64>,
+    /// Objects applied and planned, while applying; objects deleted and planned to be, while leaving.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Progress>,
+    /// How long it may still take to become well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<SettleClock>,
+}
+
+impl AppStatus {
+    /// Characters of `detail`; the words of an API server may be long.
+    pub const DETAIL_CHARS_MAX: usize = 1024;
+}
+
+/// What the work on an app waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "for", rename_all = "kebab-case")]
+pub enum Waiting {
+    /// Another app must be healthy at a number first.
+    App {
+        /// Which one.
+        app: AppName,
+        /// The least number.
+        min_seq: u64,
+        /// The number that is healthy here now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
+    },
+    /// Bytes that are not here yet.
+    Content,
+    /// The API server, which does not answer.
+    Cluster,
+    /// A node that is Ready, takes pods and has room.
+    Node,
+    /// An import that takes the disk.
+    Import,
+    /// Objects that are not well yet.
+    Health,
+    /// The end of a pause after a failure of the surroundings.
+    Pause {
+        /// What is left of it.
+        left_s: u64,
+    },
+    /// The end of the retire delay.
+    RetireDelay {
+        /// What is left of it, in uptime.
+        left_s: u64,
+    },
+    /// Another app that is leaving.
+    Turn,
+    /// A person at the site, who holds it.
+    Person,
+    /// Something that a later version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The clocks of an app that is to become well; they run only while waiting means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleClock {
+    /// Time used.
+    pub used_ms: u64,
+    /// Time after which it has failed.
+    pub limit_ms: u64,
+    /// All is well: the soak time is what runs.
+    pub soaking: bool,
+    /// Soak time passed.
+    pub soaked_ms: u64,
+    /// Soak time that makes it healthy.
+    pub soak_ms: u64,
+    /// Whether they run now.
+    pub runs: bool,
 }
 
 /// How much of something is done.

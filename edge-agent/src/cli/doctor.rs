@@ -35,8 +35,9 @@ struct Check {
     next: &'static str,
 }
 
+/// Everything that was looked at.
 #[derive(Debug, Serialize)]
-struct Diagnosis {
+pub(super) struct Diagnosis {
     items: Vec<Check>,
 }
 
@@ -47,15 +48,7 @@ fn check(name: &'static str, grade: Grade, seen: impl Into<String>, next: &'stat
 
 /// Checks the site; a failed check makes the answer no.
 pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failure> {
-    let status = ask_status(config).await;
-    let mut items = vec![state_directory(config), enrolment(config), clock(), agent(&status)];
-    if let Ok(status) = &status {
-        items.push(hub(config, status));
-    }
-    items.push(cluster(config).await);
-    items.push(runtime(&config.containerd.socket));
-    items.extend(config.media_dirs.iter().map(|place| media_place(place)));
-    let diagnosis = Diagnosis { items };
+    let diagnosis = diagnose(config).await;
     match format {
         Format::Json => output::show(&json_of("Diagnosis", &diagnosis)),
         Format::Table => {
@@ -76,6 +69,19 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
         return Ok(());
     }
     Err(Failure::new(Ending::No, format!("{failed} checks failed")).next("Follow the table's last column."))
+}
+
+/// Looks at everything.
+pub(super) async fn diagnose(config: &Config) -> Diagnosis {
+    let status = ask_status(config).await;
+    let mut items = vec![state_directory(config), enrolment(config), clock(), agent(&status)];
+    if let Ok(status) = &status {
+        items.push(hub(config, status));
+    }
+    items.push(cluster(config).await);
+    items.push(runtime(&config.containerd.socket));
+    items.extend(config.media_dirs.iter().map(|place| media_place(place)));
+    Diagnosis { items }
 }
 
 async fn ask_status(config: &Config) -> Result<StatusView, String> {

@@ -41,15 +41,15 @@ struct Entry {
     evidence: Vec<Evidence>,
 }
 
+/// What happened.
 #[derive(Debug, Serialize)]
-struct History {
+pub(super) struct History {
     items: Vec<Entry>,
 }
 
 /// Shows what happened.
 pub(super) fn history(config: &Config, args: &HistoryArgs) -> Result<(), Failure> {
-    let receipts = Peek::open(&config.state_dir)?.newest_receipts(|row| read(row, args), args.limit)?;
-    let history = History { items: receipts };
+    let history = read_newest(config, args.app.as_ref(), args.limit)?;
     match args.output.format {
         Format::Json => output::show(&json_of("History", &history)),
         Format::Table => {
@@ -63,12 +63,22 @@ pub(super) fn history(config: &Config, args: &HistoryArgs) -> Result<(), Failure
     Ok(())
 }
 
+/// The newest of what happened, whatever it was about.
+pub(super) fn newest(config: &Config, limit: usize) -> Result<History, Failure> {
+    read_newest(config, None, limit)
+}
+
+fn read_newest(config: &Config, app: Option<&AppName>, limit: usize) -> Result<History, Failure> {
+    let items = Peek::open(&config.state_dir)?.newest_receipts(|row| read(row, app), limit)?;
+    Ok(History { items })
+}
+
 /// A receipt of our own database, if it is asked for.
-fn read(row: &ReceiptRow, args: &HistoryArgs) -> Option<Entry> {
+fn read(row: &ReceiptRow, app: Option<&AppName>) -> Option<Entry> {
     // It was signed here; whoever can change the database can change this program too.
     let receipt: Receipt =
         Envelope::parse(&row.envelope, &Limits::DEFAULT).ok()?.read_unverified(&Limits::DEFAULT).ok()?;
-    if args.app.is_some() && args.app != receipt.app {
+    if app.is_some() && app != receipt.app.as_ref() {
         return None;
     }
     Some(Entry {

@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write};
 
+pub(crate) use airlift_bundles::telling::words::{human_bytes, printable};
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,6 +26,33 @@ pub(crate) struct OutputArgs {
     /// How to write the answer
     #[arg(short = 'o', long = "output", value_enum, default_value = "table")]
     pub(crate) format: Format,
+}
+
+/// When an answer is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal that has colours, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Colour {
+    /// Whether standard output gets colours.
+    pub(crate) fn on_stdout(self) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                io::stdout().is_terminal()
+                    && !set("NO_COLOR")
+                    && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+            }
+        }
+    }
 }
 
 /// Writes an answer to standard output; a reader that has left is no failure.
@@ -51,6 +79,11 @@ pub(crate) fn show_progress(text: &str) {
     }
 }
 
+/// What clears a terminal for the next look; a blank line elsewhere.
+pub(crate) fn from_the_top() -> &'static str {
+    if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "\n" }
+}
+
 /// Ends the line that [`show_progress`] wrote in place.
 pub(crate) fn end_progress() {
     if is_watched() {
@@ -60,11 +93,20 @@ pub(crate) fn end_progress() {
 
 /// One thing as versioned JSON: its fields beside `apiVersion` and `kind`.
 pub(crate) fn json_of(kind: &str, item: &impl Serialize) -> String {
+    format!("{:#}\n", versioned(kind, item))
+}
+
+/// The same on one line, for answers that follow one another.
+pub(crate) fn json_line_of(kind: &str, item: &impl Serialize) -> String {
+    format!("{}\n", versioned(kind, item))
+}
+
+fn versioned(kind: &str, item: &impl Serialize) -> Value {
     let mut value = json!({ "apiVersion": API_VERSION, "kind": kind });
     if let (Value::Object(fields), Ok(Value::Object(more))) = (&mut value, serde_json::to_value(item)) {
         fields.extend(more);
     }
-    format!("{value:#}\n")
+    value
 }
 
 /// Lines up cells under heads; text from outside cannot steer the terminal.
@@ -87,27 +129,6 @@ pub(crate) fn table_of(heads: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Replaces control characters.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
-/// Bytes for a person: `1.5 MiB`.
-#[expect(clippy::cast_precision_loss, reason = "one digit after the point is shown")]
-pub(crate) fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut amount = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    format!("{amount:.1} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,11 +146,5 @@ mod tests {
     fn json_names_its_version_and_kind() {
         let value: Value = serde_json::from_str(&json_of("Thing", &json!({ "size": 3 }))).unwrap();
         assert_eq!(value, json!({ "apiVersion": API_VERSION, "kind": "Thing", "size": 3 }));
-    }
-
-    #[test]
-    fn bytes_have_one_digit_and_a_unit() {
-        let shown: Vec<String> = [1023, 1024, 1_610_612_736, u64::MAX].into_iter().map(human_bytes).collect();
-        assert_eq!(shown, ["1023 B", "1.0 KiB", "1.5 GiB", "16777216.0 TiB"]);
     }
 }

@@ -29,6 +29,7 @@ use crate::receive::content::DiskContent;
 use crate::receive::media::{self, Loader, ReceiptWriter, find_sticks};
 use crate::receive::mqtt::{MqttLink, MqttSite};
 use crate::run::{Agent, EVENTS, Ports};
+use crate::support::ring::Ring;
 use crate::tls;
 
 /// Between two looks for a grant.
@@ -38,15 +39,14 @@ const MEDIA_QUEUE: usize = 16;
 
 /// Lives until a signal says end.
 pub(super) async fn run(config: Config, world: World) -> Result<(), Failure> {
-    log::start();
+    let ring = log::start();
     let mut shutdown = end_on_signal()?;
     let notifier = Notifier::from_environment();
     let enrolled = tokio::select! {
         enrolled = wait_for_grant(&config, notifier.as_ref()) => enrolled?,
         _ = shutdown.wait_for(|end| *end) => return Ok(()),
     };
-    let (state, enrolled) = enrolled;
-    let served = serve(&config, world, state, enrolled, shutdown, notifier.as_ref()).await;
+    let served = serve(&config, world, enrolled, ring, shutdown, notifier.as_ref()).await;
     if let Some(notifier) = &notifier {
         notifier.stopping();
     }
@@ -114,8 +114,8 @@ async fn wait_for_grant(config: &Config, notifier: Option<&Notifier>) -> Result<
 async fn serve(
     config: &Config,
     world: World,
-    state: State,
-    enrolled: Enrolled,
+    (state, enrolled): (State, Enrolled),
+    log: Ring,
     shutdown: watch::Receiver<bool>,
     notifier: Option<&Notifier>,
 ) -> Result<(), Failure> {
@@ -150,7 +150,7 @@ async fn serve(
     let mut aside = JoinSet::new();
     aside.spawn(writer.clone().run(media_queue));
     aside.spawn(media::watch(loader.clone(), writer.clone(), enrolled.meta.site, config.media_dirs.clone()));
-    aside.spawn(socket.serve(Hands { loader, writer }));
+    aside.spawn(socket.serve(Hands { loader, writer, log }));
     if let Some(notifier) = notifier {
         notifier.ready();
     }

@@ -26,7 +26,7 @@ fn every_command_has_help_that_says_what_it_does() {
 fn the_configuration_may_stand_after_the_command() {
     let agent = parse("airlift-agent status -o json --config /x/agent.toml").unwrap();
     assert_eq!(agent.config.as_deref(), Some(std::path::Path::new("/x/agent.toml")));
-    assert!(matches!(agent.command, Command::Status(args) if args.format == output::Format::Json));
+    assert!(matches!(agent.command, Command::Status(args) if args.output.format == output::Format::Json));
 }
 
 #[test]

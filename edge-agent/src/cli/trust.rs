@@ -22,8 +22,9 @@ pub(super) enum TrustCommand {
     Show(OutputArgs),
 }
 
+/// Whom a site believes.
 #[derive(Debug, Serialize)]
-struct Trust {
+pub(super) struct Trust {
     fleet: FleetId,
     site: SiteId,
     incarnation: u64,
@@ -52,12 +53,17 @@ struct Role {
 
 /// Shows whom this site believes.
 pub(super) fn show(config: &Config, format: Format) -> Result<(), Failure> {
-    let trust = read(&Peek::open(&config.state_dir)?.rows()?)?;
+    let trust = known(config)?;
     match format {
         Format::Json => output::show(&json_of("Trust", &trust)),
         Format::Table => output::show(&describe(&trust)),
     }
     Ok(())
+}
+
+/// Whom this site believes.
+pub(super) fn known(config: &Config) -> Result<Trust, Failure> {
+    read(&Peek::open(&config.state_dir)?.rows()?)
 }
 
 fn read(rows: &Rows) -> Result<Trust, Failure> {

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
-use airlift_bundles::document::status::AppState;
+use airlift_bundles::document::status::{AppState, AppStatus, NodeStatus};
 use airlift_bundles::ids::{AppName, Sha256Digest, SiteId, Timestamp};
+use airlift_bundles::pieces::PIECE_BYTES;
 use serde::{Deserialize, Serialize};
 
 use crate::core::status::{AppReport, StatusReport};
+use crate::ports::content::WantedItem;
 use crate::receive::media::{Loaded, Progress, Saved};
 
 /// One request.
@@ -38,6 +40,8 @@ pub enum Action {
     MediaLoad(PathBuf),
     /// Write receipts onto a stick or into a tar file, by absolute path.
     MediaSave(PathBuf),
+    /// The newest lines of the log.
+    Log,
 }
 
 /// One line back; all but `Progress` are the last.
@@ -54,6 +58,8 @@ pub enum Answer {
     Loaded(Box<Loaded>),
     /// To `MediaSave`.
     Saved(Saved),
+    /// To `Log`.
+    Log(String),
     /// Not done.
     Refused {
         /// The stable code.
@@ -70,10 +76,22 @@ pub struct StatusView {
     pub site: SiteId,
     /// Version of the agent.
     pub agent_version: String,
+    /// There is a hub to connect to; without one, sticks alone serve this site.
+    pub has_hub: bool,
     /// The link to the hub is up.
     pub connected: bool,
+    /// When the hub last spoke, exact to an hour.
+    pub hub_heard: Option<Timestamp>,
+    /// After so many seconds of silence the hub's word is called stale; the hub chose it.
+    pub stale_after_s: Option<u64>,
+    /// Its word is stale: a newer one may exist. Nothing follows from it.
+    pub stale: bool,
+    /// Media that are in.
+    pub media: Vec<String>,
     /// The API server answers.
     pub cluster_up: bool,
+    /// Its nodes, as last seen.
+    pub nodes: Vec<NodeStatus>,
     /// Version of the newest root.
     pub root_version: u64,
     /// The accepted assignment's number, or 0.
@@ -88,6 +106,22 @@ pub struct StatusView {
     pub apps: Vec<AppView>,
     /// What was refused since the database was made.
     pub refusals: Vec<RefusalView>,
+    /// Items that running fetches miss, most urgent first, at most [`MISSING_MAX`].
+    pub missing: Vec<MissingView>,
+}
+
+/// Missing items that are told.
+pub const MISSING_MAX: usize = 32;
+
+/// An item that is not complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingView {
+    /// The item.
+    pub sha256: Sha256Digest,
+    /// Its size, where it is known.
+    pub bytes: Option<u64>,
+    /// Bytes of it that are here, in whole pieces.
+    pub bytes_here: u64,
 }
 
 /// How an app is.
@@ -123,6 +157,8 @@ pub struct AppView {
     pub reason: String,
     /// What was seen.
     pub evidence: Vec<Evidence>,
+    /// The same as the hub is told it, with what is waited for; a document's type, and as lasting as one.
+    pub status: AppStatus,
 }
 
 /// How often something was refused.
@@ -138,8 +174,18 @@ pub struct RefusalView {
     pub last: String,
 }
 
-impl From<StatusReport> for StatusView {
-    fn from(report: StatusReport) -> Self {
+impl From<WantedItem> for MissingView {
+    fn from(item: WantedItem) -> Self {
+        let pieces: u64 = item.bitmap.iter().map(|byte| u64::from(byte.count_ones())).sum();
+        let bytes_here = (pieces * PIECE_BYTES as u64).min(item.size.unwrap_or(u64::MAX));
+        Self { sha256: item.sha256, bytes: item.size, bytes_here }
+    }
+}
+
+impl StatusView {
+    /// What the core says, and what the content store misses.
+    #[must_use]
+    pub fn new(report: StatusReport, missing: Vec<WantedItem>) -> Self {
         let refusals = report.refusals.into_iter().map(|row| RefusalView {
             code: row.code,
             carrier: row.carrier,
@@ -149,8 +195,14 @@ impl From<StatusReport> for StatusView {
         Self {
             site: report.site,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            has_hub: report.has_hub,
             connected: report.connected,
+            hub_heard: report.hub_heard,
+            stale_after_s: report.stale_after_s,
+            stale: report.stale,
+            media: report.media,
             cluster_up: report.cluster_up,
+            nodes: report.nodes,
             root_version: report.root_version,
             assignment_seq: report.assignment_seq,
             assignment_parked: report.assignment_parked,
@@ -158,6 +210,7 @@ impl From<StatusReport> for StatusView {
             time: report.time,
             apps: report.apps.into_iter().map(AppView::from).collect(),
             refusals: refusals.collect(),
+            missing: missing.into_iter().map(MissingView::from).collect(),
         }
     }
 }
@@ -180,6 +233,7 @@ impl From<AppReport> for AppView {
             code: report.code,
             reason: report.reason,
             evidence: report.evidence,
+            status: report.status,
         }
     }
 }

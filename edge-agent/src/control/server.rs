@@ -15,11 +15,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::message::{Action, Answer, Request};
+use super::message::{Action, Answer, MISSING_MAX, Request, StatusView};
 use super::{LineError, REQUEST_BYTES_MAX, VERSION, in_one_line, read_line, write_line};
 use crate::core::event::{LocalCommand, MediaId};
 use crate::core::status::LocalReply;
 use crate::receive::media::{LoadError, Loader, Progress, ReceiptWriter, open_source};
+use crate::support::ring::Ring;
 
 /// People and scripts at one site.
 const CONNECTIONS_MAX: usize = 8;
@@ -35,6 +36,8 @@ pub struct Hands {
     pub loader: Loader,
     /// Writes receipts.
     pub writer: ReceiptWriter,
+    /// The newest lines of the agent's log.
+    pub log: Ring,
 }
 
 /// The socket, bound.
@@ -140,9 +143,13 @@ async fn carry_out(action: Action, hands: &Hands, writer: &mut OwnedWriteHalf) -
         Action::Rollback(app) => LocalCommand::Rollback(app),
         Action::MediaLoad(path) => return load(path, hands, writer).await,
         Action::MediaSave(path) => return save(path, hands).await,
+        Action::Log => return Answer::Log(hands.log.text()),
     };
     match hands.loader.desk.ask(command).await {
-        Ok(LocalReply::Status(report)) => Answer::Status(Box::new((*report).into())),
+        Ok(LocalReply::Status(report)) => {
+            let missing = hands.loader.content.wanted(MISSING_MAX);
+            Answer::Status(Box::new(StatusView::new(*report, missing)))
+        }
         Ok(LocalReply::Done(words)) => Answer::Done(words),
         Ok(LocalReply::Refused { code, reason }) => Answer::Refused { code, reason },
         Err(error) => Answer::Refused { code: Code::StoreFailed, reason: error.to_string() },

@@ -23,8 +23,14 @@ use crate::store::MemoryStore;
 fn report() -> StatusReport {
     StatusReport {
         site: SiteId::new("berta").unwrap(),
+        has_hub: true,
         connected: false,
+        hub_heard: None,
+        stale_after_s: None,
+        stale: false,
+        media: vec![],
         cluster_up: true,
+        nodes: vec![],
         root_version: 3,
         assignment_seq: 7,
         assignment_parked: false,
@@ -48,12 +54,13 @@ async fn answer(mut events: mpsc::Receiver<Event>, replies: Replies) {
     }
 }
 
-struct Served {
+pub(crate) struct Served {
     _dir: tempfile::TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
+    pub(crate) log: crate::support::ring::Ring,
 }
 
-async fn serve() -> Served {
+pub(crate) async fn serve() -> Served {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run/control.sock");
     let (events, queue) = mpsc::channel(8);
@@ -68,8 +75,9 @@ async fn serve() -> Served {
     let key = Arc::new(airlift_bundles::keys::SecretKey::from_seed(&[7; 32]));
     let writer = ReceiptWriter::new(key, site_meta(), store);
     let socket = ControlSocket::bind(&path).unwrap();
-    tokio::spawn(socket.serve(Hands { loader, writer }));
-    Served { _dir: dir, path }
+    let log = crate::support::ring::Ring::default();
+    tokio::spawn(socket.serve(Hands { loader, writer, log: log.clone() }));
+    Served { _dir: dir, path, log }
 }
 
 async fn exchange(path: &Path, action: Action) -> Answer {

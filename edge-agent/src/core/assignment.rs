@@ -101,7 +101,7 @@ impl Core {
         Some(Counter { epoch: row.epoch, seq: row.seq })
     }
 
-    fn read_slot(&self, slot: Slot) -> Option<Assignment> {
+    pub(super) fn read_slot(&self, slot: Slot) -> Option<Assignment> {
         // It was verified before it was stored; this only reads it again.
         let row = self.rows.assignments.get(&slot)?;
         Envelope::parse(&row.envelope, &Limits::DEFAULT).ok()?.read_unverified(&Limits::DEFAULT).ok()
@@ -160,6 +160,7 @@ impl Core {
         self.write(t, Write::PutCounter(CounterRow { key: CounterKey::Assignment, epoch, seq }));
         self.raise_time(t, assignment.issued_at);
         self.change_meta(t, |meta| meta.hub_incarnation = Some(assignment.hub_incarnation.clone()));
+        self.hear_hub(t, assignment.issued_at);
         if changed {
             self.receipt(t, Told::site(Outcome::Accepted));
         }

@@ -1,6 +1,6 @@
 //! The connection to the hub, media, the one wake-up, and the end of the process.
 
-use airlift_bundles::ids::{Sha256Digest, SiteId};
+use airlift_bundles::ids::{Sha256Digest, SiteId, Timestamp};
 
 use super::event::{ConnId, MediaId};
 use super::live::Link;
@@ -10,6 +10,8 @@ use super::{Core, Effect, Turn};
 const CONNECT_MS: u64 = 1_000;
 /// The longest pause between attempts.
 const CONNECT_MS_MAX: u64 = 300_000;
+/// While connected, that the hub is heard is written down this often.
+const HEARD_EVERY_S: i64 = 3_600;
 /// After a start, sites spread their first attempt over this.
 const FIRST_CONNECT_MS: u64 = 1_000;
 /// A look that is due and could not be taken is tried again after this.
@@ -51,7 +53,22 @@ impl Core {
         self.live.status_dirty = true;
         self.live.documents_due = t.now.mono_ms;
         self.change_meta(t, |meta| meta.conn_seq += 1);
+        self.hear_hub(t, self.time(t.now));
         self.birth(t, conn);
+    }
+
+    /// The hub spoke at this moment.
+    pub(super) fn hear_hub(&mut self, t: &mut Turn, at: Timestamp) {
+        self.change_meta(t, |meta| meta.hub_heard = meta.hub_heard.max(Some(at)));
+    }
+
+    /// While the connection stands the hub speaks all the time; that is written down now and then only.
+    pub(super) fn hear_connection(&mut self, t: &mut Turn) {
+        let now = self.time(t.now);
+        let due = self.meta.hub_heard.is_none_or(|heard| now.unix_s() - heard.unix_s() >= HEARD_EVERY_S);
+        if self.live.link.conn.is_some() && due {
+            self.hear_hub(t, now);
+        }
     }
 
     /// Says who is there and which assignment it has, so that the hub sends a newer one.
@@ -64,6 +81,9 @@ impl Core {
     pub(super) fn on_link_down(&mut self, t: &mut Turn, conn: ConnId) {
         if self.live.link.conn.is_some_and(|now| now != conn) {
             return;
+        }
+        if self.live.link.conn.is_some() {
+            self.hear_hub(t, self.time(t.now));
         }
         // A connection that stood counts as a first attempt; attempts that fail grow their pause.
         let attempt = if self.live.link.conn.is_some() { 1 } else { self.live.link.attempt };

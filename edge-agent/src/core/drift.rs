@@ -111,6 +111,7 @@ impl Core {
             nodes.iter().filter(|node| node.ready).map(|node| node.name.clone()).collect()
         };
         let changed = ready(&self.live.nodes) != ready(&nodes);
+        self.live.status_dirty |= self.live.nodes != nodes;
         self.live.nodes = nodes;
         self.live.count_absences(t.now.mono_ms);
         if changed {

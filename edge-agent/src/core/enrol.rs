@@ -127,6 +127,7 @@ pub fn first_rows(
         time_floor: grant.issued_at.max(newest.issued_at),
         cluster: None,
         hub_incarnation: None,
+        hub_heard: None,
     };
     let meta = match &held.meta {
         // The same chain goes on under the new enrolment; only a new key begins a new one.

@@ -19,6 +19,8 @@ const WINDOW_START: usize = 4;
 const WINDOW_MAX: usize = 32;
 /// Replies within this time let the window grow.
 const QUICK_MS: u64 = 100;
+/// The rate of a fetch is told over one to two of these.
+const PACE_MS: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Live {
@@ -54,8 +56,8 @@ pub(super) struct Live {
     /// Rows changed by which the watched kinds or the kept generations may change.
     pub rows_changed: bool,
     pub status_dirty: bool,
-    /// The last status that was sent, without its times.
-    pub told: Option<SiteStatus>,
+    /// The last status that was sent, and when.
+    pub told: Option<(SiteStatus, u64)>,
     pub shutting_down: bool,
 }
 
@@ -133,6 +135,7 @@ pub(super) struct LiveApp {
     /// The step may begin again then.
     pub retry_at: Option<u64>,
     pub fetched: Option<(u64, u64)>,
+    pub pace: Pace,
     /// What preparing found, until it becomes the plan of the rows.
     pub plan: Option<Plan>,
     /// Kinds that were listed in this piece of work.
@@ -205,6 +208,33 @@ pub(super) struct LiveApp {
 pub(super) struct Reading {
     pub health: Health,
     pub at_ms: u64,
+}
+
+/// How fast a fetch is, over its last [`PACE_MS`] and more.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    /// The start of the span before the present one, and bytes then.
+    before: Option<(u64, u64)>,
+    /// The start of the present span, and bytes then.
+    begun: Option<(u64, u64)>,
+}
+
+impl Pace {
+    /// Takes note of progress.
+    pub(super) fn note(&mut self, at_ms: u64, bytes: u64) {
+        match self.begun {
+            Some((since_ms, _)) if at_ms < since_ms + PACE_MS => {}
+            Some(begun) => (self.before, self.begun) = (Some(begun), Some((at_ms, bytes))),
+            None => self.begun = Some((at_ms, bytes)),
+        }
+    }
+
+    /// Bytes a second, once that can be told.
+    pub(super) fn bytes_per_s(&self, now_ms: u64, bytes: u64) -> Option<u64> {
+        let (since_ms, had) = self.before.or(self.begun)?;
+        let passed_ms = now_ms.checked_sub(since_ms).filter(|passed_ms| *passed_ms >= 1_000)?;
+        Some(bytes.saturating_sub(had).saturating_mul(1_000) / passed_ms)
+    }
 }
 
 /// How many requests one app has in flight.

@@ -8,9 +8,8 @@ use airlift_bundles::ids::AppName;
 use super::event::{LocalCommand, RequestId};
 use super::outbox::Told;
 use super::state::Step as AppStep;
-use super::status::{AppReport, LocalReply, StatusReport};
-use super::time::Now;
-use super::write::{AppRow, Slot};
+use super::status::LocalReply;
+use super::write::AppRow;
 use super::{Core, Effect, Turn};
 
 impl AppRow {
@@ -113,50 +112,5 @@ impl Core {
         let done = format!("app {app} goes back from {} to {}", version(current), version(previous));
         self.roll_back_by_hand(t, app, current, previous);
         Ok(done)
-    }
-
-    /// How the site is, for `airlift-agent status` and for whoever watches.
-    #[must_use]
-    pub fn report(&self, now: Now) -> StatusReport {
-        StatusReport {
-            site: self.meta.site.clone(),
-            connected: self.live.link.conn.is_some(),
-            cluster_up: self.live.api_up,
-            root_version: self.root.version,
-            assignment_seq: self.assignment_counter().map_or(0, |counter| counter.seq),
-            assignment_parked: self.rows.assignments.contains_key(&Slot::Parked),
-            receipts_unacked: self.meta.receipt_next - self.meta.receipt_acked_next,
-            time: self.time(now),
-            apps: self.rows.apps.values().map(|row| self.app_report(row)).collect(),
-            refusals: self.rows.refusals.values().cloned().collect(),
-        }
-    }
-
-    fn app_report(&self, row: &AppRow) -> AppReport {
-        let version = |id| self.generation(id).map(|generation| generation.version.to_string());
-        let rows = self.rows.objects.get(&row.app);
-        let count = |wanted: &dyn Fn(&super::write::ObjectRow) -> bool| {
-            let counted = rows.map_or(0, |rows| rows.values().filter(|row| wanted(row)).count());
-            u32::try_from(counted).unwrap_or(u32::MAX)
-        };
-        let shown = self.shown(row);
-        AppReport {
-            app: row.app.clone(),
-            state: shown.state,
-            step: row.step,
-            version: version(row.working.or(row.current)),
-            generation: row.working.or(row.current),
-            current_version: version(row.current),
-            target_version: version(row.target),
-            since: row.since,
-            fetched: self.live.apps.get(&row.app).and_then(|live| live.fetched),
-            objects: (
-                count(&|row| row.wanted.is_some()),
-                count(&|row| row.wanted.is_some() && row.applied.is_some()),
-            ),
-            code: shown.code,
-            reason: shown.reason,
-            evidence: shown.evidence,
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::assignment::ReceiptMark;
 use airlift_bundles::document::receipt::{Counts, Evidence, Outcome, Receipt, ReleaseMark, RootMark};
-use airlift_bundles::document::status::{self, AppStatus, Progress, SiteStatus, StatusBatch};
+use airlift_bundles::document::status::{self, AppState, SiteStatus, StatusBatch, Waiting};
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{AppName, RandomId};
 use airlift_bundles::keys::SecretKey;
@@ -22,6 +22,8 @@ pub const STATUS: &str = "status";
 const HISTORY: u64 = 200;
 /// A change of status is sent after this, so that one act makes one status.
 const STATUS_MS: u64 = 500;
+/// How far work is goes to the hub this often: once a minute costs a thin link a kilobyte.
+const PROGRESS_MS: u64 = 60_000;
 /// What nobody acknowledged is sent again after this.
 const RESEND_MS: u64 = 60_000;
 
@@ -218,10 +220,15 @@ impl Core {
         self.live.status_dirty = false;
         self.live.link.status_at = t.now.mono_ms + STATUS_MS;
         let status = self.site_status(t);
-        if self.live.link.status_sent != 0 && self.live.told.as_ref() == Some(&timeless(&status)) {
-            return;
+        if self.live.link.status_sent != 0
+            && let Some((told, at_ms)) = &self.live.told
+        {
+            let slow = t.now.mono_ms < at_ms + PROGRESS_MS || steady(told) == steady(&status);
+            if slow && timeless(told) == timeless(&status) {
+                return;
+            }
         }
-        self.live.told = Some(timeless(&status));
+        self.live.told = Some((status.clone(), t.now.mono_ms));
         let payload: Arc<[u8]> = serde_json::to_vec(&status).unwrap_or_default().into();
         let seq = self.meta.outbox_next;
         self.write(t, Write::PutOutbox(OutboxRow { key: STATUS.to_owned(), seq, payload }));
@@ -229,7 +236,7 @@ impl Core {
     }
 
     fn site_status(&self, t: &Turn) -> SiteStatus {
-        let apps = self.rows.apps.keys().filter_map(|app| Some((app.clone(), self.app_status(t, app)?)));
+        let apps = self.rows.apps.keys().filter_map(|app| Some((app.clone(), self.app_status(t.now, app)?)));
         let refusals = self.rows.refusals.values().fold(BTreeMap::new(), |mut counted, row| {
             *counted.entry(row.code.id().to_owned()).or_insert(0) += row.count;
             counted
@@ -249,26 +256,9 @@ impl Core {
             clock_quality: t.now.quality,
         }
     }
-
-    fn app_status(&self, t: &Turn, app: &AppName) -> Option<AppStatus> {
-        let row = self.rows.apps.get(app)?;
-        let marked = |id: Option<GenerationId>| self.generation(id).map(|generation| mark(&generation));
-        let fetched = self.live.apps.get(app).and_then(|live| live.fetched);
-        let shown = self.shown(row);
-        Some(AppStatus {
-            state: shown.state,
-            since: row.since.unwrap_or_else(|| self.time(t.now)),
-            running: marked(row.current),
-            target: marked(row.target),
-            generation: row.working.or(row.current),
-            reason: shown.code,
-            evidence: shown.evidence,
-            progress: fetched.map(|(have, want)| Progress { have, want }),
-        })
-    }
 }
 
-fn mark(generation: &Generation) -> ReleaseMark {
+pub(super) fn mark(generation: &Generation) -> ReleaseMark {
     ReleaseMark {
         sha256: generation.release,
         epoch: generation.counter.epoch,
@@ -277,13 +267,25 @@ fn mark(generation: &Generation) -> ReleaseMark {
     }
 }
 
-/// A status without what changes by itself.
-fn timeless(status: &SiteStatus) -> SiteStatus {
+/// A status without what the passing of time changes.
+fn steady(status: &SiteStatus) -> SiteStatus {
     let mut status = status.clone();
     status.known_time = airlift_bundles::ids::Timestamp::from_unix_s(0);
     status.disk_free_bytes = None;
+    status
+}
+
+/// A status without what changes by itself while work goes on: none of it alone is worth a message at once.
+fn timeless(status: &SiteStatus) -> SiteStatus {
+    let mut status = steady(status);
     for app in status.apps.values_mut() {
-        app.progress = None;
+        (app.progress, app.bytes_per_s, app.objects, app.clock) = (None, None, None, None);
+        if app.state == AppState::Settling {
+            app.evidence.clear();
+        }
+        if let Some(Waiting::Pause { left_s } | Waiting::RetireDelay { left_s }) = &mut app.waits {
+            *left_s = 0;
+        }
     }
     status
 }

@@ -234,7 +234,7 @@ impl Core {
         (live.drifted, live.import_due, live.prune_due) = (kinds, true, true);
     }
 
-    fn retire_delay_ms(&self) -> u64 {
+    pub(super) fn retire_delay_ms(&self) -> u64 {
         self.root.policy.retire_delay_s.saturating_mul(1000)
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Outcome;
+use airlift_bundles::document::release::Requirement;
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::AppName;
 
@@ -19,16 +20,19 @@ impl Core {
     /// Why a generation may not begin yet: an app that it requires is not there at its number, or one that stands
     /// here requires a newer one than it is.
     pub(super) fn unmet(&self, generation: &Generation) -> Option<String> {
-        let release = self.release(generation)?;
-        let missing = release.requires.iter().find(|requirement| {
-            let other = self.rows.apps.get(&requirement.app).and_then(|row| self.generation(row.current));
-            other.is_none_or(|other| other.counter.seq < requirement.min_seq)
-        });
-        if let Some(missing) = missing {
+        if let Some(missing) = self.missing(generation) {
             return Some(format!("waits for app {} at seq {}", missing.app, missing.min_seq));
         }
         let above = self.dependents(&generation.app, generation.counter.seq);
         above.first().map(|app| format!("waits for app {app}, which still requires a newer version of it"))
+    }
+
+    /// The first app that a generation requires and that is not healthy here at its number.
+    pub(super) fn missing(&self, generation: &Generation) -> Option<&Requirement> {
+        self.release(generation)?.requires.iter().find(|requirement| {
+            let other = self.rows.apps.get(&requirement.app).and_then(|row| self.generation(row.current));
+            other.is_none_or(|other| other.counter.seq < requirement.min_seq)
+        })
     }
 
     /// Apps that stand here, or are coming, in a generation that requires `app` at a greater number than `seq`.

@@ -2,7 +2,7 @@
 
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
-use airlift_bundles::document::status::AppState;
+use airlift_bundles::document::status::{AppState, AppStatus, NodeStatus};
 use airlift_bundles::ids::{AppName, SiteId, Timestamp};
 
 use super::object::GenerationId;
@@ -30,10 +30,22 @@ pub enum LocalReply {
 pub struct StatusReport {
     /// The site.
     pub site: SiteId,
+    /// There is a hub to connect to; without one, sticks alone serve this site.
+    pub has_hub: bool,
     /// The link to the hub is up.
     pub connected: bool,
+    /// When the hub last spoke, exact to an hour.
+    pub hub_heard: Option<Timestamp>,
+    /// After so many seconds of silence the hub's word is called stale; the hub chose it.
+    pub stale_after_s: Option<u64>,
+    /// Its word is stale: a newer one may exist. Nothing follows from it.
+    pub stale: bool,
+    /// Media that are in.
+    pub media: Vec<String>,
     /// The API server answers.
     pub cluster_up: bool,
+    /// Its nodes, as last seen.
+    pub nodes: Vec<NodeStatus>,
     /// Version of the newest root.
     pub root_version: u64,
     /// The accepted assignment's number, or 0.
@@ -79,4 +91,6 @@ pub struct AppReport {
     pub reason: String,
     /// What was seen.
     pub evidence: Vec<Evidence>,
+    /// The same as the hub is told it, with what is waited for.
+    pub status: AppStatus,
 }

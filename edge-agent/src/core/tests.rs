@@ -6,6 +6,7 @@ mod documents;
 mod images;
 mod laws;
 mod recovery;
+mod report;
 mod scenarios;
 mod trouble;
 mod trust;

@@ -126,7 +126,7 @@ impl Core {
     }
 
     /// Whether the target is another than what stands, and may be tried.
-    fn wants_work(&self, row: &AppRow, target: GenerationId) -> bool {
+    pub(super) fn wants_work(&self, row: &AppRow, target: GenerationId) -> bool {
         let Some(generation) = self.rows.generations.get(&target) else { return false };
         let may = matches!(generation.verdict, GenerationVerdict::Open | GenerationVerdict::Healthy);
         may && row.state != AppState::Refused && (row.current != Some(target) || row.planned != Some(target))
@@ -295,8 +295,11 @@ impl Core {
 
     pub(super) fn on_progress(&mut self, op: OpId, have_bytes: u64, total_bytes: u64) {
         if let Some(Op { app, deed: Deed::Fetch, .. }) = self.live.ops.get(&op) {
-            let app = app.clone();
-            self.live.app(&app).fetched = Some((have_bytes, total_bytes));
+            let (app, now_ms) = (app.clone(), self.live.clocks_ms);
+            let live = self.live.app(&app);
+            live.fetched = Some((have_bytes, total_bytes));
+            live.pace.note(now_ms, have_bytes);
+            self.live.status_dirty = true;
         }
     }
 

@@ -124,6 +124,8 @@ pub struct MetaRow {
     pub cluster: Option<Uid>,
     /// The hub's incarnation that the last assignment named.
     pub hub_incarnation: Option<RandomId>,
+    /// When the hub last spoke: a connection, or the signing of an assignment. For display; exact to an hour.
+    pub hub_heard: Option<Timestamp>,
 }
 
 /// A verified root.

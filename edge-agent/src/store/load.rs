@@ -113,6 +113,7 @@ fn meta(row: &Row<'_>) -> Result<MetaRow, StoreError> {
         time_floor: Timestamp::from_unix_s(row.get("time_floor_s")?),
         cluster: row.get::<_, Option<String>>("cluster")?.map(Uid),
         hub_incarnation: optional_word(row, "hub_incarnation")?,
+        hub_heard: row.get::<_, Option<i64>>("hub_heard_s")?.map(Timestamp::from_unix_s),
     })
 }
 

@@ -129,7 +129,7 @@ fn counter_key(key: &CounterKey) -> (&'static str, &str) {
 fn put_meta(transaction: &Transaction<'_>, row: &MetaRow) -> Result<(), StoreError> {
     execute(
         transaction,
-        "INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO meta VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             row.fleet.as_str(),
             row.site.as_str(),
@@ -148,6 +148,7 @@ fn put_meta(transaction: &Transaction<'_>, row: &MetaRow) -> Result<(), StoreErr
             row.time_floor.unix_s(),
             row.cluster.as_ref().map(|uid| &uid.0),
             row.hub_incarnation.as_ref().map(|id| id.as_str()),
+            row.hub_heard.map(|heard| heard.unix_s()),
         ],
     )
 }

@@ -50,6 +50,7 @@ fn meta() -> MetaRow {
         time_floor: Timestamp::from_unix_s(1_800_000_000),
         cluster: Some(Uid("kube-system-uid".into())),
         hub_incarnation: Some(RandomId::from_bytes([5; 16])),
+        hub_heard: Some(Timestamp::from_unix_s(1_800_000_000)),
     }
 }
 

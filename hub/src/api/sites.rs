@@ -74,8 +74,11 @@ pub(super) async fn count_sites(hub: &Hub) -> Result<SiteCounts, ApiError> {
 fn count_site(counts: &mut SiteCounts, site: &SiteInfo) {
     counts.total += 1;
     counts.connected += u64::from(site.connected);
-    let troubled =
-        |state| matches!(state, AppState::Refused | AppState::Failed | AppState::Degraded | AppState::Held);
+    // What a site cannot see itself is unknown, and never counted as healthy.
+    let troubled = |state| {
+        use AppState::{Degraded, Failed, Held, Refused, Unknown};
+        matches!(state, Refused | Failed | Degraded | Held | Unknown)
+    };
     if site.standing == Standing::Quarantined {
         counts.quarantined += 1;
     } else if site.freshness != Freshness::Fresh {
@@ -151,12 +154,15 @@ pub(super) async fn show(
         let chains = chains.collect::<Result<_, _>>()?;
         let keys = sites::keys(connection, &site)?.into_iter().map(key_info).collect();
         let status_as_of = status.as_ref().map(|status| status.received_at);
+        let status_age_s = status_as_of
+            .and_then(|at| u64::try_from(moment.now.time().unix_s().checked_sub(at.unix_s())?).ok());
         let status = status.map(|status| status.document);
         Ok::<_, ApiError>(SiteDetail {
             site: site_info(connection, row, &moment)?,
             keys,
             status,
             status_as_of,
+            status_age_s,
             chains,
         })
     });

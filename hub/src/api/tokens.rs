@@ -15,6 +15,7 @@ use super::types::{Page, TokenCreate, TokenCreated, TokenInfo};
 use super::view::{Paging, cut};
 use crate::db::rows::tokens::TokenRow;
 use crate::db::rows::{audit, roots, tokens};
+use crate::init::{InitError, random};
 use crate::plan::select::check_label;
 use crate::server::Hub;
 
@@ -55,10 +56,8 @@ pub(super) async fn create(
     for (key, value) in &wanted.labels {
         check_label(key, value)?;
     }
-    let (mut id, mut secret) = ([0; 16], [0; 32]);
-    getrandom::fill(&mut id)
-        .and_then(|()| getrandom::fill(&mut secret))
-        .map_err(|error| ApiError::new(Code::StoreFailed, error.to_string()))?;
+    let failed = |error: InitError| ApiError::new(Code::StoreFailed, error.to_string());
+    let (id, secret) = (random().map_err(failed)?, random().map_err(failed)?);
     let now = hub.clock.now().time();
     let valid_s = wanted.valid_s.unwrap_or(VALID_S).min(VALID_S_MAX);
     let until = now.unix_s().saturating_add(i64::try_from(valid_s).unwrap_or(i64::MAX));

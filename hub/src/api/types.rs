@@ -258,6 +258,8 @@ pub struct SiteDetail {
     pub status: Option<SiteStatus>,
     /// When that arrived, by the hub's clock.
     pub status_as_of: Option<Timestamp>,
+    /// How long ago that was, by the hub's clock; absent where that clock went back.
+    pub status_age_s: Option<u64>,
     /// Its chains of receipts.
     pub chains: Vec<ChainInfo>,
 }

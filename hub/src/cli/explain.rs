@@ -33,7 +33,7 @@ pub(crate) fn explain(arguments: &Explain) -> Result<(), Failure> {
         Format::Json => print_json("Code", &shape(code))?,
         Format::Name => line(code.id())?,
         Format::Table | Format::Wide => {
-            line(format!("{code}  {}\n\n{}\n\nNext: {}", code.title(), code.cause(), code.next_step()))?;
+            line(code.explained().trim_end())?;
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+pub(crate) use airlift_bundles::telling::words::printable;
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -116,11 +117,6 @@ fn write_json(value: &Value, out: &mut impl Write) -> io::Result<()> {
 /// Writes one line to standard output.
 pub(crate) fn line(text: impl AsRef<str>) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", text.as_ref())
-}
-
-/// Replaces control characters, so that text from a site or file cannot steer the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 /// Bytes for a person: `1.5 MiB`.

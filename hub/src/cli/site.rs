@@ -160,7 +160,7 @@ pub(crate) fn run(command: &SiteCommand, context: &ContextName, terminal: Termin
         SiteCommand::List(arguments) => list(&client, arguments),
         SiteCommand::Show(arguments) => {
             let path = route::fill(route::SITE, &[arguments.site.as_str()]);
-            show::show(&client.get::<SiteDetail>(&path)?, arguments.output.format)
+            show::show(&client.get::<SiteDetail>(&path)?, arguments.output.format, terminal.paints_answers())
         }
         SiteCommand::Label(arguments) => label(&client, arguments),
         SiteCommand::Revoke(arguments) => {

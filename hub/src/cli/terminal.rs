@@ -19,7 +19,7 @@ const SECRET_BYTES_MAX: u64 = 4096;
 /// How often progress is told where no terminal can draw it: seconds.
 const PLAIN_PROGRESS_INTERVAL_S: u64 = 10;
 
-/// When errors are coloured.
+/// When errors and answers are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Colour {
     /// On a terminal that has colours, unless NO_COLOR is set.
@@ -43,15 +43,18 @@ impl Terminal {
         Self { yes, colour }
     }
 
-    fn coloured(self) -> bool {
+    /// Whether what goes to standard output is coloured.
+    pub(crate) fn paints_answers(self) -> bool {
+        self.coloured(io::stdout().is_terminal())
+    }
+
+    fn coloured(self, is_terminal: bool) -> bool {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         match self.colour {
             Colour::Always => true,
             Colour::Never => false,
             Colour::Auto => {
-                io::stderr().is_terminal()
-                    && !set("NO_COLOR")
-                    && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+                is_terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
             }
         }
     }
@@ -59,7 +62,7 @@ impl Terminal {
     /// Tells how a command ended badly.
     pub(crate) fn fail(self, failure: &Failure) {
         let text = failure.to_string();
-        match text.strip_prefix("error").filter(|_| self.coloured()) {
+        match text.strip_prefix("error").filter(|_| self.coloured(io::stderr().is_terminal())) {
             Some(rest) => eprintln!("\u{1b}[1;31merror\u{1b}[0m{rest}"),
             None => eprintln!("{text}"),
         }

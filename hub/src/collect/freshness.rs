@@ -9,7 +9,7 @@ use crate::db::rows::sites::Seen;
 /// Two and a half keep-alives of 240 seconds.
 const MQTT_MS: u64 = 600_000;
 /// Two weeks: the round of a person with sticks.
-const MEDIA_MS: u64 = 14 * 24 * 3_600_000;
+pub const MEDIA_MS: u64 = 14 * 24 * 3_600_000;
 
 /// Judges by the boot clock where the site was heard of in this boot of the hub's machine; else by the wall clock,
 /// where a moment in the future counts as stale, because then one of the two readings is wrong.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use airlift_bundles::document::assignment::{Assignment, DesiredApp, ReceiptMark};
+use airlift_bundles::document::enrolment::ContactClass;
 use airlift_bundles::ids::{AppName, Counter, FleetId, RandomId, SiteId};
 
 use crate::clock::Now;
+use crate::collect::freshness::MEDIA_MS;
 
 /// Who signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,17 @@ pub struct SitePlan {
     pub retire: Vec<AppName>,
     /// How far its newest chain of receipts is held.
     pub receipts_acked: Option<ReceiptMark>,
+    /// How it is reached.
+    pub contact: ContactClass,
+}
+
+/// After how much silence of the hub a site calls its assignment stale: an evening's outage of a network is no news, and
+/// neither is one missed round with sticks.
+fn stale_after_s(contact: ContactClass) -> u64 {
+    match contact {
+        ContactClass::Mqtt => 24 * 3_600,
+        ContactClass::Media => 2 * MEDIA_MS / 1_000,
+    }
 }
 
 /// When a new assignment is due although the site should run what it runs.
@@ -67,7 +80,7 @@ pub fn compose(
         receipts_acked: plan.receipts_acked.clone(),
         offers: Vec::new(),
         issued_at: now.time(),
-        stale_after_s: None,
+        stale_after_s: Some(stale_after_s(plan.contact)),
         crit: Vec::new(),
     };
     let says_it = current.is_some_and(|current| {
@@ -114,6 +127,7 @@ mod tests {
             desired: BTreeMap::from([(app, desired)]),
             retire: vec![],
             receipts_acked: None,
+            contact: ContactClass::Mqtt,
         }
     }
 
@@ -127,6 +141,15 @@ mod tests {
         assert_eq!(first.assignment_seq, 5_000);
         let later = SitePlan { last: first.counter(), ..plan(2) };
         assert_eq!(compose_on_change(&later, Some(&first), 0).unwrap().assignment_seq, 5_001);
+    }
+
+    #[test]
+    fn a_site_is_told_how_much_silence_is_normal_for_the_way_it_is_reached() {
+        let connected = compose_on_change(&plan(1), None, 5_000).unwrap();
+        assert_eq!(connected.stale_after_s, Some(86_400));
+        let by_stick = SitePlan { contact: ContactClass::Media, ..plan(1) };
+        let by_stick = compose_on_change(&by_stick, None, 5_000).unwrap();
+        assert_eq!(by_stick.stale_after_s, Some(28 * 86_400), "two rounds with sticks");
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub fn load_plan(connection: &Connection, site: &SiteId) -> Result<Option<SitePl
         desired: assignments::desired(connection, site)?,
         retire: assignments::retirements(connection, site)?,
         receipts_acked: receipt_mark(connection, site)?,
+        contact: row.contact,
     }))
 }
 

@@ -41,14 +41,17 @@ impl Seen {
         let apps = status["apps"].as_array().map(Vec::as_slice).unwrap_or_default();
         let none = Value::Null;
         let app = apps.iter().find(|app| app["app"] == APP).unwrap_or(&none);
+        let state = text(&app["state"]);
         let reason = [text(&app["code"]), text(&app["reason"])].join(" ").trim().to_owned();
         Self {
             answers: true,
             connected: status["connected"] == true,
-            state: text(&app["state"]),
+            state: state.clone(),
             version: text(&app["version"]),
             target: text(&app["target_version"]),
-            failed: !reason.is_empty(),
+            // While work is going on, a code or reason says what it waits for.
+            failed: matches!(state.as_str(), "healthy" | "refused" | "failed" | "degraded")
+                && app["code"].is_string(),
             reason,
             fetched: app["fetched_bytes"].as_u64().zip(app["wanted_bytes"].as_u64()),
             receipts_waiting: status["receipts_waiting"].as_u64().unwrap_or_default(),

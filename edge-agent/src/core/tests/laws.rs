@@ -361,7 +361,9 @@ fn check_converges(world: &mut World) {
 
 #[test]
 fn the_laws_hold_over_random_lives() {
-    let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
+    // `tests/run --long` lives longer.
+    let cases = if std::env::var_os("AIRLIFT_TESTS_LONG").is_some() { 10_000 } else { 200 };
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let lives = proptest::collection::vec(moves(), 1..150);
     let outcome = runner.run(&lives, |life| {
         let mut world = World::new();

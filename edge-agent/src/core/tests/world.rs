@@ -149,6 +149,7 @@ pub(super) fn first_meta() -> MetaRow {
         time_floor: Timestamp::from_unix_s(ISSUED_S),
         cluster: None,
         hub_incarnation: None,
+        hub_heard: None,
     }
 }
 

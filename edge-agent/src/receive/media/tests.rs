@@ -42,6 +42,7 @@ pub(crate) fn site_meta() -> MetaRow {
         time_floor: Timestamp::from_unix_s(0),
         cluster: None,
         hub_incarnation: None,
+        hub_heard: None,
     }
 }
 

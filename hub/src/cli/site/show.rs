@@ -1,11 +1,18 @@
 //! What is known of sites, with how fresh it is: stale and unknown are never shown as healthy.
 
+use std::io::{self, Write as _};
+
+use airlift_bundles::code::Code;
+use airlift_bundles::document::enrolment::ContactClass;
+use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::Timestamp;
+use airlift_bundles::telling::words::{COLUMNS, span, wrap};
+use airlift_bundles::telling::{Moment, Way, labelled, tell};
 
 use super::{labels, word};
 use crate::api::types::{Freshness, SiteApp, SiteDetail, SiteInfo, Standing};
 use crate::cli::failure::Failure;
-use crate::cli::output::{Format, Table, human_bytes, line, print_json, printable};
+use crate::cli::output::{Format, Table, human_bytes, line, print_json};
 
 /// Sites as rows.
 pub(crate) fn site_rows(sites: &[SiteInfo]) -> Table {
@@ -15,7 +22,7 @@ pub(crate) fn site_rows(sites: &[SiteInfo]) -> Table {
         counter.map_or_else(|| "-".into(), |counter| counter.to_string())
     };
     for site in sites {
-        let apps: Vec<String> = site.apps.iter().map(app_in_short).collect();
+        let apps: Vec<String> = site.apps.iter().map(|app| app_in_short(app, site.freshness)).collect();
         let cells = vec![
             site.site.to_string(),
             state(site),
@@ -45,6 +52,7 @@ fn state(site: &SiteInfo) -> String {
                 Some(app) if app.reason.is_some() => {
                     app.state.as_ref().map_or_else(|| "waiting".into(), word)
                 }
+                Some(app) if app.state == Some(AppState::Unknown) => "unknown".into(),
                 Some(_) => "progressing".into(),
                 None if site.apps.is_empty() => "idle".into(),
                 None => "healthy".into(),
@@ -53,10 +61,11 @@ fn state(site: &SiteInfo) -> String {
     }
 }
 
-/// `shop@1.4.2:healthy`: what runs, and what it is doing.
-fn app_in_short(app: &SiteApp) -> String {
+/// `shop@1.4.2:healthy`: what runs, and what it is doing; `was-healthy` where that is old.
+fn app_in_short(app: &SiteApp, freshness: Freshness) -> String {
     let version = app.running.as_ref().map_or_else(|| "-".into(), ToString::to_string);
-    let state = app.state.as_ref().map_or_else(|| "unknown".into(), word);
+    let was = if freshness == Freshness::Fresh { "" } else { "was-" };
+    let state = app.state.as_ref().map_or_else(|| "unknown".into(), |state| format!("{was}{}", word(state)));
     format!("{}@{version}:{state}", app.app)
 }
 
@@ -64,71 +73,108 @@ fn moment(time: Option<Timestamp>) -> String {
     time.map_or_else(|| "never".into(), |time| time.to_string())
 }
 
-/// Shows one site in full.
-pub(super) fn show(detail: &SiteDetail, format: Format) -> Result<(), Failure> {
-    let site = &detail.site;
+/// Shows one site in full: what the hub wants, and what the site said, with how old that is.
+pub(super) fn show(detail: &SiteDetail, format: Format, coloured: bool) -> Result<(), Failure> {
     match format {
         Format::Json => return Ok(print_json("Site", detail)?),
-        Format::Name => return Ok(line(site.site.as_str())?),
+        Format::Name => return Ok(line(detail.site.site.as_str())?),
         Format::Table | Format::Wide => {}
     }
+    Ok(write!(io::stdout().lock(), "{}", page(detail, coloured))?)
+}
+
+fn page(detail: &SiteDetail, coloured: bool) -> String {
+    let site = &detail.site;
+    let mut text = format!("site {}: {}\n", site.site, state(site));
+    if site.freshness == Freshness::Stale {
+        let last = moment(site.last_seen);
+        let warning = format!(
+            "STALE: nothing was heard of this site since {last}. What follows is what it said then; how it is now, nobody \
+             knows. What runs there does not need the hub."
+        );
+        text.push_str(&(wrap(&warning, COLUMNS).join("\n") + "\n"));
+    }
+    for (label, sentence) in about(detail) {
+        text.push_str(&labelled(label, &sentence));
+    }
+    for app in &site.apps {
+        text.push('\n');
+        text.push_str(&app_page(detail, app, coloured));
+    }
+    text
+}
+
+/// Everything around the apps.
+fn about(detail: &SiteDetail) -> Vec<(&'static str, String)> {
+    let site = &detail.site;
+    let connected = if site.connected { "connected" } else { "not connected" };
+    let (last, contact) = (moment(site.last_seen), word(&site.contact));
     let mut lines = vec![
-        format!("site         {} (incarnation {})", site.site, site.incarnation),
-        format!(
-            "state        {}, {}",
-            state(site),
-            if site.connected { "connected" } else { "not connected" }
+        (
+            "contact",
+            format!("{connected}; last heard {last} ({}), reached by {contact}", word(&site.freshness)),
         ),
-        format!(
-            "last seen    {} ({}), reached by {}",
-            moment(site.last_seen),
-            word(&site.freshness),
-            word(&site.contact)
-        ),
-        format!("labels       {}", labels(&site.labels)),
+        ("labels", labels(&site.labels)),
     ];
     lines.extend(detail.keys.iter().map(|key| {
         let revoked = if key.revoked { ", revoked" } else { "" };
-        format!("key          {} (incarnation {}{revoked})", key.fingerprint, key.incarnation)
+        ("key", format!("{} (incarnation {}{revoked})", key.fingerprint, key.incarnation))
     }));
-    for app in &site.apps {
-        let desired = app.desired.as_ref().map_or_else(
-            || "nothing".into(),
-            |desired| format!("{} (seq {}, {})", desired.version, desired.seq, desired.release),
-        );
-        let retiring = if app.retiring { ", told to leave" } else { "" };
-        let reason = app.reason.map(|code| format!(", {code} {}", code.title())).unwrap_or_default();
-        lines.push(format!("app          {}{retiring}{reason}", app_in_short(app)));
-        lines.push(format!("  desired    {desired}"));
-        for (name, value) in app.desired.iter().flat_map(|desired| &desired.parameters) {
-            lines.push(format!("  parameter  {name}={value}"));
-        }
-    }
     match &detail.status {
-        None => lines.push("status       none received".into()),
+        None => lines.push(("as of", "the site has said nothing yet".to_owned())),
         Some(status) => {
-            lines.push(format!("status       as of {}", moment(detail.status_as_of)));
-            lines.push(format!("  agent      {}, root {}", status.agent_version, status.root.version));
-            let cluster = if status.cluster_up { "answers" } else { "does not answer" };
-            lines.push(format!("  cluster    {cluster}, {} nodes", status.nodes.len()));
-            lines.extend(
-                status.disk_free_bytes.map(|free| format!("  disk       {} free", human_bytes(free))),
+            let age = detail.status_age_s.map_or_else(
+                || "age unknown: a clock went back".to_owned(),
+                |age_s| format!("{} ago", span(age_s * 1000)),
             );
-            for (app, state) in &status.apps {
-                for evidence in &state.evidence {
-                    lines.push(format!(
-                        "  {app}: {} {}: {}",
-                        evidence.object, evidence.reason, evidence.message
-                    ));
-                }
-            }
+            let (received, said) = (moment(detail.status_as_of), status.known_time);
+            lines.push(("as of", format!("{received} ({age}); {said} by the site's own clock")));
+            lines.push(("agent", format!("version {}, root {}", status.agent_version, status.root.version)));
+            let ready = status.nodes.iter().filter(|node| node.ready).count();
+            let cluster = if status.cluster_up { "answers" } else { "does not answer" };
+            lines.push(("cluster", format!("{cluster}; {ready} of {} nodes Ready", status.nodes.len())));
+            lines.extend(status.disk_free_bytes.map(|free| ("disk", format!("{} free", human_bytes(free)))));
+            lines.extend(status.refusals.iter().map(|(code, count)| {
+                let title = Code::find(code).map_or("unknown code", Code::title);
+                ("refused", format!("{code} {title}, {count} so far"))
+            }));
         }
     }
-    for chain in &detail.chains {
+    lines.extend(detail.chains.iter().map(|chain| {
         let gap = chain.gap.map(|(first, last)| format!(", {first}-{last} missing")).unwrap_or_default();
         let fork = chain.fork.map(|at| format!(", forked at {at}")).unwrap_or_default();
-        lines.push(format!("receipts     {} complete to {}{gap}{fork}", chain.chain_id, chain.head));
-    }
-    lines.iter().try_for_each(|text| line(printable(text)))?;
-    Ok(())
+        ("receipts", format!("{} complete to {}{gap}{fork}", chain.chain_id, chain.head))
+    }));
+    lines
 }
+
+/// What the site says of one app, and what the hub wants of it.
+fn app_page(detail: &SiteDetail, app: &SiteApp, coloured: bool) -> String {
+    let site = &detail.site;
+    let says = detail.status.as_ref().and_then(|status| Some((status, status.apps.get(&app.app)?)));
+    let mut text = match says {
+        Some((status, says)) => {
+            let way = match (site.connected, site.contact) {
+                (true, _) => Way::Connected,
+                (false, ContactClass::Mqtt) => Way::Away,
+                (false, ContactClass::Media) => Way::Media,
+            };
+            let old = site.freshness != Freshness::Fresh;
+            tell(&app.app, says, &Moment { time: status.known_time, old, way }).page(coloured)
+        }
+        None => format!("{}: unknown; the site has said nothing of it yet\n", app.app),
+    };
+    let desired = app.desired.as_ref().map_or_else(
+        || "nothing".into(),
+        |desired| format!("{} (seq {}), release {}", desired.version, desired.seq, desired.release),
+    );
+    let retiring = if app.retiring { "; told to leave" } else { "" };
+    text.push_str(&labelled("desired", &format!("{desired}{retiring}")));
+    for (name, value) in app.desired.iter().flat_map(|desired| &desired.parameters) {
+        text.push_str(&labelled("", &format!("{name}={value}")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
