@@ -3,18 +3,18 @@
 mod blobs;
 mod enrol;
 mod health;
-mod media;
-mod orders;
+pub mod media;
+pub mod orders;
 mod problem;
 mod receipts;
 mod reconcile;
-mod releases;
+pub mod releases;
 mod requests;
 mod roots;
 mod sites;
 mod tokens;
 pub mod types;
-mod view;
+pub mod view;
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ use types::route;
 use crate::db::DbError;
 use crate::db::rows::tokens as token_rows;
 use crate::server::Hub;
-use problem::ApiError;
+pub use problem::ApiError;
 
 /// A JSON request: more than any document with its envelope's base64.
 const JSON_BYTES_MAX: usize = 4 << 20;

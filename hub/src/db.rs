@@ -59,6 +59,17 @@ impl Db {
         Ok(Self { writer: Writer::start(connection), readers: Arc::new(Readers::new(path)) })
     }
 
+    /// A store in memory for a caller that has no threads: the simulator runs every request inline.
+    ///
+    /// # Errors
+    /// [`MigrateError`].
+    pub fn in_memory() -> Result<Connection, MigrateError> {
+        let mut connection = Connection::open_in_memory()?;
+        prepare(&connection)?;
+        migrate::run(&mut connection, Path::new(":memory:"))?;
+        Ok(connection)
+    }
+
     /// Runs a request that may write, inside the writer's transaction; resolves after the commit.
     ///
     /// An error from `request` undoes what it wrote and leaves the others of its group alone.

@@ -281,7 +281,7 @@ fn grant(
     let state = EnrolmentState::Granted(site.clone(), hub.sign(&grant).to_json());
     let granted = EnrolmentRow { state, ..waiting };
     enrolments::put(connection, &granted)?;
-    sign_next(connection, hub, site, Renewal::OnChange, now)?;
+    sign_next(connection, &hub.directing(), site, Renewal::OnChange, now)?;
     let detail = format!("incarnation {}, key {}", row.incarnation, granted.site_keyid);
     audit::append(connection, now.time(), &terms.actor, "site.enrol", site.as_str(), &detail)?;
     Ok(granted)

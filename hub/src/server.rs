@@ -18,7 +18,7 @@ use crate::db::rows::sites::SiteKeyRow;
 use crate::db::rows::{meta, roots, sites};
 use crate::db::{Db, DbError};
 use crate::init::{InitError, read_director, read_text};
-use crate::plan::compose::Director;
+use crate::plan::sign::Directing;
 use crate::publish::Line;
 use crate::tls::{Authority, AuthorityKind};
 use crate::uploads::Uploads;
@@ -174,25 +174,20 @@ impl Hub {
     /// Whether the newest root lets this hub sign alone.
     #[must_use]
     pub fn may_direct(&self) -> bool {
-        self.root().is_some_and(|root| {
-            let role = &root.roles.director;
-            role.threshold == 1 && role.keyids.contains(&self.director.public().key_id())
-        })
+        self.directing().may_direct()
     }
 
     /// Signs a document with the director key; its envelope.
     #[must_use]
     pub fn sign<D: Document>(&self, document: &D) -> Envelope {
-        let mut envelope = Envelope::draft(document);
-        envelope.sign(&self.director);
-        envelope
+        self.directing().sign(document)
     }
 
-    /// Who signs, under the newest root.
+    /// What its decisions are signed with, under the newest root.
     #[must_use]
-    pub fn director(&self) -> Director {
-        let epoch = self.root().map_or(0, |root| root.roles.director.epoch);
-        Director { fleet_id: self.fleet.clone(), hub_incarnation: self.incarnation.clone(), epoch }
+    pub fn directing(&self) -> Directing<'_> {
+        let (fleet, hub_incarnation) = (&self.fleet, &self.incarnation);
+        Directing { key: &self.director, fleet, hub_incarnation, root: self.root() }
     }
 
     /// Fixes the ports once the listeners are bound.

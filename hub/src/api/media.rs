@@ -6,7 +6,7 @@ use std::sync::Arc;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::assignment::Assignment;
 use airlift_bundles::envelope::EnvelopeError;
-use airlift_bundles::ids::{Sha256Digest, SiteId};
+use airlift_bundles::ids::{FleetId, Sha256Digest, SiteId};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::media::{Fingerprint, MediaName};
 use axum::extract::State;
@@ -20,15 +20,17 @@ use super::types::{
     MediaBlob, MediaContent, MediaFile, MediaFileResult, MediaImport, MediaImported, MediaPlan,
 };
 use super::view::resolve;
+use crate::clock::Now;
 use crate::collect::take::{Taken, take_batch, take_receipts};
-use crate::collect::verify::{VerifyError, verify_batch, verify_receipt};
+use crate::collect::verify::{VerifiedBatch, VerifiedReceipt, VerifyError, verify_batch, verify_receipt};
 use crate::db::DbError;
 use crate::db::rows::assignments::{self, ReturnedRow};
 use crate::db::rows::enrolments::{self, EnrolmentRow, EnrolmentState};
+use crate::db::rows::sites::SiteKeyRow;
 use crate::db::rows::{audit, releases, roots, sites};
 use crate::enrol::{EnrolError, read_request, receive};
 use crate::plan::compose::Renewal;
-use crate::plan::sign::sign_next;
+use crate::plan::sign::{Directing, sign_next};
 use crate::publish;
 use crate::publish::ingest::tell;
 use crate::server::{Hub, newest_root};
@@ -44,19 +46,25 @@ pub(super) async fn export(
     Body(plan): Body<MediaPlan>,
 ) -> Result<Json<MediaContent>, ApiError> {
     let hub_in = Arc::clone(&hub);
-    let content = hub.db.write(move |connection| export_rows(connection, &hub_in, &plan, &actor));
+    let content = hub.db.write(move |connection| {
+        export_rows(connection, &hub_in.directing(), &plan, &actor.0, &hub_in.clock.now())
+    });
     let content = content.await?;
     publish::wake(&hub);
     Ok(Json(content))
 }
 
-fn export_rows(
+/// Says what goes onto a stick, and signs what that makes due; inside one transaction.
+///
+/// # Errors
+/// [`ApiError`]; then nothing may be committed.
+pub fn export_rows(
     connection: &Connection,
-    hub: &Hub,
+    directing: &Directing<'_>,
     plan: &MediaPlan,
-    actor: &Actor,
+    actor: &str,
+    now: &Now,
 ) -> Result<MediaContent, ApiError> {
-    let now = hub.clock.now();
     let chosen = if plan.sites.names.is_empty() && plan.sites.selector.is_none() {
         Vec::new()
     } else {
@@ -70,7 +78,7 @@ fn export_rows(
     }
     for site in &chosen {
         // A stick also tells the site how many of its receipts are held, so that it may forget them.
-        sign_next(connection, hub, &site.site, Renewal::OnReceipts, &now)?;
+        sign_next(connection, directing, &site.site, Renewal::OnReceipts, now)?;
         if let Some(newest) = assignments::newest(connection, &site.site)? {
             assigned.push(file(&MediaName::Assignment(site.site.clone()), newest.envelope)?);
         }
@@ -94,7 +102,7 @@ fn export_rows(
     }
     let sites: Vec<SiteId> = chosen.into_iter().map(|site| site.site).collect();
     let detail = format!("{} sites, {} releases, {} blobs", sites.len(), wanted.len(), blobs.len());
-    audit::append(connection, now.time(), &actor.0, "media.export", "", &detail)?;
+    audit::append(connection, now.time(), actor, "media.export", "", &detail)?;
     let blobs = blobs.into_iter().map(|(sha256, size)| MediaBlob { sha256, size }).collect();
     Ok(MediaContent { documents, blobs, sites })
 }
@@ -181,46 +189,72 @@ fn split_envelopes(text: &str) -> Result<Vec<String>, serde_json::Error> {
 }
 
 async fn import_receipts(hub: &Arc<Hub>, site: SiteId, text: String) -> Result<Outcome, ApiError> {
-    let envelopes = match split_envelopes(&text) {
-        Ok(envelopes) => envelopes,
+    let returned = match ReturnedFile::read(&text, &hub.fleet, &site, &hub.site_keys(&site)) {
+        Ok(returned) => returned,
         Err(error) => return Ok(Outcome::refused(Code::EnvelopeMalformed, error.to_string())),
     };
-    let keys = hub.site_keys(&site);
-    let (mut batches, mut receipts, mut refused) = (Vec::new(), Vec::new(), None);
-    for envelope in envelopes {
-        let bytes = envelope.as_bytes();
-        match verify_receipt(bytes, &hub.fleet, &site, &keys) {
-            Ok(receipt) => receipts.push(receipt),
-            Err(VerifyError::Envelope(EnvelopeError::PayloadType { .. })) => {
-                match verify_batch(bytes, &hub.fleet, &site, &keys) {
-                    Ok(batch) => batches.push(batch),
-                    Err(error) => refused = Some((error.code(), chain(&error))),
-                }
-            }
-            Err(error) => refused = Some((error.code(), chain(&error))),
-        }
-    }
-    for batch in &batches {
-        if let Some(error) = batch.refused().first() {
-            refused = Some((error.code(), chain(error)));
-        }
-    }
+    let refused = returned.refused.clone();
     let (name, now) = (site.clone(), hub.clock.now());
-    let stored = hub.db.write(move |connection| {
-        let Some(row) = sites::find(connection, &name)? else { return Ok(Taken::default()) };
-        let mut taken = take_receipts(connection, &row, &receipts, "media", &now)?;
-        for batch in &batches {
-            let more = take_batch(connection, &row, batch, "media", &now)?;
+    let stored = hub.db.write(move |connection| returned.store(connection, &name, &now));
+    let taken: Taken = stored.await?;
+    tell(&site, &taken);
+    Ok(Outcome { taken, refused })
+}
+
+/// What a file of receipts holds that its site signed.
+pub struct ReturnedFile {
+    batches: Vec<VerifiedBatch>,
+    receipts: Vec<VerifiedReceipt>,
+    refused: Option<(Code, String)>,
+}
+
+impl ReturnedFile {
+    /// Verifies every envelope in it against the keys of its site; what is not good is left out.
+    ///
+    /// # Errors
+    /// [`serde_json::Error`], where it holds no envelopes.
+    pub fn read(
+        text: &str,
+        fleet: &FleetId,
+        site: &SiteId,
+        keys: &[SiteKeyRow],
+    ) -> Result<Self, serde_json::Error> {
+        let mut file = Self { batches: Vec::new(), receipts: Vec::new(), refused: None };
+        for envelope in split_envelopes(text)? {
+            let bytes = envelope.as_bytes();
+            match verify_receipt(bytes, fleet, site, keys) {
+                Ok(receipt) => file.receipts.push(receipt),
+                Err(VerifyError::Envelope(EnvelopeError::PayloadType { .. })) => {
+                    match verify_batch(bytes, fleet, site, keys) {
+                        Ok(batch) => file.batches.push(batch),
+                        Err(error) => file.refused = Some((error.code(), chain(&error))),
+                    }
+                }
+                Err(error) => file.refused = Some((error.code(), chain(&error))),
+            }
+        }
+        if let Some(error) = file.batches.iter().find_map(|batch| batch.refused().first()) {
+            file.refused = Some((error.code(), chain(error)));
+        }
+        Ok(file)
+    }
+
+    /// Stores what is new; inside one transaction.
+    ///
+    /// # Errors
+    /// [`DbError`]; then nothing may be committed.
+    pub fn store(&self, connection: &Connection, site: &SiteId, now: &Now) -> Result<Taken, DbError> {
+        let Some(row) = sites::find(connection, site)? else { return Ok(Taken::default()) };
+        let mut taken = take_receipts(connection, &row, &self.receipts, "media", now)?;
+        for batch in &self.batches {
+            let more = take_batch(connection, &row, batch, "media", now)?;
             taken.new += more.new;
             taken.known += more.known;
             taken.quarantined = taken.quarantined.or(more.quarantined);
             taken.hub_restored |= more.hub_restored;
         }
-        Ok::<_, ApiError>(taken)
-    });
-    let taken = stored.await?;
-    tell(&site, &taken);
-    Ok(Outcome { taken, refused })
+        Ok(taken)
+    }
 }
 
 /// An assignment that comes back shows a restored hub what it signed in its former life.

@@ -21,7 +21,7 @@ use crate::db::rows::releases::{self, ReleaseRow};
 use crate::db::rows::{assignments, audit, meta};
 use crate::plan::compose::Renewal;
 use crate::plan::order::{AssignOrder, check_requires};
-use crate::plan::sign::sign_next;
+use crate::plan::sign::{Directing, sign_next};
 use crate::publish;
 use crate::server::{Hub, newest_root};
 
@@ -67,12 +67,12 @@ fn choose(connection: &Connection, app: &AppName, choice: &ReleaseChoice) -> Res
     found.ok_or_else(|| ApiError::new(Code::NotFound, format!("no such release of {app} is published")))
 }
 
-fn check_ready(connection: &Connection, hub: &Hub) -> Result<(), ApiError> {
+fn check_ready(connection: &Connection, directing: &Directing<'_>) -> Result<(), ApiError> {
     if meta::must_reconcile(connection)? {
         let detail = "sites have newer assignments than this hub: reconcile first";
         return Err(ApiError::new(Code::HubRestored, detail));
     }
-    if hub.may_direct() {
+    if directing.may_direct() {
         Ok(())
     } else {
         let detail = "the newest root does not name this hub's director key: publish one that does";
@@ -97,46 +97,59 @@ pub(super) async fn assign(
 ) -> Result<Json<Assigned>, ApiError> {
     let hub_in = Arc::clone(&hub);
     let done = move |connection: &Connection| {
-        let now = hub_in.clock.now();
-        check_ready(connection, &hub_in)?;
-        let root = newest_root(connection)?.ok_or_else(|| ApiError::new(Code::Conflict, "no root"))?;
-        let row = choose(connection, &wanted.app, &wanted.release)?;
-        let order = AssignOrder {
-            sha256: row.sha256,
-            release: statement(&row)?.predicate,
-            parameters: wanted.parameters,
-            overlays: wanted.overlays,
-            retry: wanted.retry,
-        };
-        order.check(&root)?;
-        let mut requirements = Requirements::default();
-        let mut sites = Vec::new();
-        for site in resolve(connection, &wanted.sites)? {
-            let mut desired = assignments::desired(connection, &site.site)?;
-            let next = order.apply(desired.get(&wanted.app));
-            if let Some(next) = &next {
-                desired.insert(wanted.app.clone(), next.clone());
-                check_requires(&desired, &requirements.of(connection, &desired)?)
-                    .map_err(|refused| ApiError::new(refused.code, format!("at {}: {refused}", site.site)))?;
-                if desired.len() > airlift_bundles::limits::Limits::DEFAULT.desired {
-                    return Err(ApiError::invalid(format!("site {} has too many apps", site.site)));
-                }
-            }
-            sites.push((site.site, next));
-        }
-        let apply = |site: &SiteId, next: &DesiredApp| -> Result<(), ApiError> {
-            Ok(assignments::set_desired(connection, site, next)?)
-        };
-        let sites = execute(connection, &hub_in, sites, wanted.dry_run, &now, apply)?;
-        if !wanted.dry_run {
-            let subject = format!("{}@{}", wanted.app, row.version);
-            audit::append(connection, now.time(), &actor.0, "site.assign", &subject, &names(&sites))?;
-        }
-        Ok::<_, ApiError>(Assigned { release: Some(row.sha256), version: Some(row.version), sites })
+        assign_rows(connection, &hub_in.directing(), wanted, &actor.0, &hub_in.clock.now())
     };
     let assigned = hub.db.write(done).await?;
     publish::wake(&hub);
     Ok(Json(assigned))
+}
+
+/// Assigns a release to the chosen sites and signs what that makes due; inside one transaction.
+///
+/// # Errors
+/// [`ApiError`]; then nothing may be committed.
+pub fn assign_rows(
+    connection: &Connection,
+    directing: &Directing<'_>,
+    wanted: Assign,
+    actor: &str,
+    now: &Now,
+) -> Result<Assigned, ApiError> {
+    check_ready(connection, directing)?;
+    let root = newest_root(connection)?.ok_or_else(|| ApiError::new(Code::Conflict, "no root"))?;
+    let row = choose(connection, &wanted.app, &wanted.release)?;
+    let order = AssignOrder {
+        sha256: row.sha256,
+        release: statement(&row)?.predicate,
+        parameters: wanted.parameters,
+        overlays: wanted.overlays,
+        retry: wanted.retry,
+    };
+    order.check(&root)?;
+    let mut requirements = Requirements::default();
+    let mut sites = Vec::new();
+    for site in resolve(connection, &wanted.sites)? {
+        let mut desired = assignments::desired(connection, &site.site)?;
+        let next = order.apply(desired.get(&wanted.app));
+        if let Some(next) = &next {
+            desired.insert(wanted.app.clone(), next.clone());
+            check_requires(&desired, &requirements.of(connection, &desired)?)
+                .map_err(|refused| ApiError::new(refused.code, format!("at {}: {refused}", site.site)))?;
+            if desired.len() > airlift_bundles::limits::Limits::DEFAULT.desired {
+                return Err(ApiError::invalid(format!("site {} has too many apps", site.site)));
+            }
+        }
+        sites.push((site.site, next));
+    }
+    let apply = |site: &SiteId, next: &DesiredApp| -> Result<(), ApiError> {
+        Ok(assignments::set_desired(connection, site, next)?)
+    };
+    let sites = execute(connection, directing, sites, wanted.dry_run, now, apply)?;
+    if !wanted.dry_run {
+        let subject = format!("{}@{}", wanted.app, row.version);
+        audit::append(connection, now.time(), actor, "site.assign", &subject, &names(&sites))?;
+    }
+    Ok(Assigned { release: Some(row.sha256), version: Some(row.version), sites })
 }
 
 pub(super) async fn retire(
@@ -146,43 +159,49 @@ pub(super) async fn retire(
 ) -> Result<Json<Assigned>, ApiError> {
     let hub_in = Arc::clone(&hub);
     let done = move |connection: &Connection| {
-        let now = hub_in.clock.now();
-        check_ready(connection, &hub_in)?;
-        let mut requirements = Requirements::default();
-        let mut sites = Vec::new();
-        for site in resolve(connection, &wanted.sites)? {
-            let mut desired = assignments::desired(connection, &site.site)?;
-            let leaves = desired.remove(&wanted.app).is_some()
-                || !assignments::retirements(connection, &site.site)?.contains(&wanted.app);
-            check_requires(&desired, &requirements.of(connection, &desired)?)
-                .map_err(|refused| ApiError::new(refused.code, format!("at {}: {refused}", site.site)))?;
-            sites.push((site.site, leaves.then(|| wanted.app.clone())));
-        }
-        let apply = |site: &SiteId, app: &AppName| -> Result<(), ApiError> {
-            Ok(assignments::retire(connection, site, app)?)
-        };
-        let sites = execute(connection, &hub_in, sites, wanted.dry_run, &now, apply)?;
-        if !wanted.dry_run {
-            audit::append(
-                connection,
-                now.time(),
-                &actor.0,
-                "site.retire",
-                wanted.app.as_str(),
-                &names(&sites),
-            )?;
-        }
-        Ok::<_, ApiError>(Assigned { release: None, version: None, sites })
+        retire_rows(connection, &hub_in.directing(), &wanted, &actor.0, &hub_in.clock.now())
     };
     let assigned = hub.db.write(done).await?;
     publish::wake(&hub);
     Ok(Json(assigned))
 }
 
+/// Tells an app to leave the chosen sites and signs what that makes due; inside one transaction.
+///
+/// # Errors
+/// [`ApiError`]; then nothing may be committed.
+pub fn retire_rows(
+    connection: &Connection,
+    directing: &Directing<'_>,
+    wanted: &Retire,
+    actor: &str,
+    now: &Now,
+) -> Result<Assigned, ApiError> {
+    check_ready(connection, directing)?;
+    let mut requirements = Requirements::default();
+    let mut sites = Vec::new();
+    for site in resolve(connection, &wanted.sites)? {
+        let mut desired = assignments::desired(connection, &site.site)?;
+        let leaves = desired.remove(&wanted.app).is_some()
+            || !assignments::retirements(connection, &site.site)?.contains(&wanted.app);
+        check_requires(&desired, &requirements.of(connection, &desired)?)
+            .map_err(|refused| ApiError::new(refused.code, format!("at {}: {refused}", site.site)))?;
+        sites.push((site.site, leaves.then(|| wanted.app.clone())));
+    }
+    let apply = |site: &SiteId, app: &AppName| -> Result<(), ApiError> {
+        Ok(assignments::retire(connection, site, app)?)
+    };
+    let sites = execute(connection, directing, sites, wanted.dry_run, now, apply)?;
+    if !wanted.dry_run {
+        audit::append(connection, now.time(), actor, "site.retire", wanted.app.as_str(), &names(&sites))?;
+    }
+    Ok(Assigned { release: None, version: None, sites })
+}
+
 /// Does what was found good for every site, and signs; in a dry run only says it.
 fn execute<C>(
     connection: &Connection,
-    hub: &Hub,
+    directing: &Directing<'_>,
     sites: Vec<(SiteId, Option<C>)>,
     dry_run: bool,
     now: &Now,
@@ -195,7 +214,7 @@ fn execute<C>(
             if let Some(change) = &change {
                 apply(&site, change)?;
             }
-            assignment = sign_next(connection, hub, &site, Renewal::OnChange, now)?;
+            assignment = sign_next(connection, directing, &site, Renewal::OnChange, now)?;
         }
         done.push(SiteAssigned { site, changed: change.is_some(), assignment });
     }

@@ -20,8 +20,9 @@ use crate::plan::select::SelectorError;
 pub(crate) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 
 /// A request is not done.
-#[derive(Debug)]
-pub(crate) struct ApiError {
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct ApiError {
     status: StatusCode,
     code: Code,
     detail: String,

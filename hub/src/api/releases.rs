@@ -139,7 +139,13 @@ impl Blobs for StoredBlobs {
 }
 
 /// Reads the bundle's tree, checks it against the release, and lists its blobs.
-fn read_bundle(statement: &Verified<Statement>, blobs: &StoredBlobs) -> Result<Vec<ReleaseBlob>, ApiError> {
+///
+/// # Errors
+/// [`ApiError`], which names the blobs that are missing.
+pub fn read_bundle(
+    statement: &Verified<Statement>,
+    blobs: &impl Blobs,
+) -> Result<Vec<ReleaseBlob>, ApiError> {
     let index = statement.document().bundle();
     let bundle = Bundle::read(&index, blobs, &Limits::DEFAULT).map_err(|error| match error {
         LayoutError::Missing(missing) => missing_blobs(missing.into_iter().map(|blob| blob.digest).collect()),
@@ -190,19 +196,23 @@ pub(super) async fn publish(
         let root = newest_root(connection)?.ok_or_else(|| ApiError::new(Code::Conflict, "no root"))?;
         let opened = open_release(statement.envelope(), &root, &Limits::DEFAULT);
         opened.map_err(|refusal| ApiError::new(refusal.code, refusal.detail))?;
-        let row = store(connection, &root, &statement, &listed, now, &actor)?;
+        let row = store_release(connection, &root, &statement, &listed, now, &actor.0)?;
         info(connection, &row, Some(&root))
     });
     stored.await.map(Json)
 }
 
-fn store(
+/// Stores a release that was opened under `root`, once all its blobs are here; the same again is a no-op.
+///
+/// # Errors
+/// [`ApiError`].
+pub fn store_release(
     connection: &Connection,
     root: &Root,
     statement: &Verified<Statement>,
     listed: &[ReleaseBlob],
     now: airlift_bundles::ids::Timestamp,
-    actor: &Actor,
+    actor: &str,
 ) -> Result<ReleaseRow, ApiError> {
     let release = &statement.document().predicate;
     let (app, counter) = (&release.app, release.counter());
@@ -211,7 +221,7 @@ fn store(
             return Ok(same);
         }
         let detail = format!("release {counter} of {app} is {}, not {}", same.sha256, statement.digest());
-        audit::append(connection, now, &actor.0, "release.refuse", app.as_str(), &detail)?;
+        audit::append(connection, now, actor, "release.refuse", app.as_str(), &detail)?;
         return Err(ApiError::new(Code::ReleaseEqualButDifferent, detail));
     }
     if release.fleet_id != root.fleet_id {
@@ -248,6 +258,6 @@ fn store(
     };
     releases::add(connection, &row, listed)?;
     let subject = format!("{app}@{}", row.version);
-    audit::append(connection, now, &actor.0, "release.publish", &subject, &row.sha256.to_string())?;
+    audit::append(connection, now, actor, "release.publish", &subject, &row.sha256.to_string())?;
     Ok(row)
 }

@@ -72,7 +72,7 @@ pub(super) async fn sign_all(hub: &Arc<Hub>) -> Result<(), ApiError> {
         let (hub_in, some) = (Arc::clone(hub), some.to_vec());
         let signed = hub.db.write(move |connection| {
             for site in &some {
-                sign_next(connection, &hub_in, site, Renewal::OnChange, &hub_in.clock.now())?;
+                sign_next(connection, &hub_in.directing(), site, Renewal::OnChange, &hub_in.clock.now())?;
             }
             Ok::<_, ApiError>(())
         });

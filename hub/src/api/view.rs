@@ -44,9 +44,11 @@ pub(crate) fn cut<T>(rows: &mut Vec<T>, limit: u32) -> bool {
 
 /// Who is connected, and what time it is.
 #[derive(Clone)]
-pub(crate) struct Moment {
-    pub(crate) now: Now,
-    pub(crate) connected: Arc<BTreeMap<SiteId, bool>>,
+pub struct Moment {
+    /// The time.
+    pub now: Now,
+    /// The sites that are connected, and whether they were heard of within two and a half keep-alives.
+    pub connected: Arc<BTreeMap<SiteId, bool>>,
 }
 
 impl Moment {
@@ -60,11 +62,10 @@ impl Moment {
 }
 
 /// A site as lists show it.
-pub(crate) fn site_info(
-    connection: &Connection,
-    row: SiteRow,
-    moment: &Moment,
-) -> Result<SiteInfo, ApiError> {
+///
+/// # Errors
+/// [`ApiError`].
+pub fn site_info(connection: &Connection, row: SiteRow, moment: &Moment) -> Result<SiteInfo, ApiError> {
     let connected = moment.is_connected(&row.site);
     let freshness = freshness(row.contact, row.seen.as_ref(), connected, &moment.now);
     let desired = assignments::desired(connection, &row.site)?;

@@ -1,18 +1,59 @@
 //! The planner's edge: loads a site's rows, composes its next assignment, signs and stores it.
 
+use std::sync::Arc;
+
 use airlift_bundles::document::assignment::Assignment;
-use airlift_bundles::envelope::Envelope;
-use airlift_bundles::ids::{Counter, SiteId};
+use airlift_bundles::document::root::TrustedRoot;
+use airlift_bundles::envelope::{Document, Envelope};
+use airlift_bundles::ids::{Counter, FleetId, RandomId, SiteId};
+use airlift_bundles::keys::SecretKey;
 use airlift_bundles::limits::Limits;
 use rusqlite::Connection;
 
-use super::compose::{Renewal, SitePlan, compose};
+use super::compose::{Director, Renewal, SitePlan, compose};
 use crate::clock::Now;
 use crate::collect::take::receipt_mark;
 use crate::db::DbError;
 use crate::db::rows::assignments::{self, AssignmentRow};
 use crate::db::rows::{meta, sites};
-use crate::server::Hub;
+
+/// The hub's right to direct at one moment: its key, under the root that was the newest then.
+pub struct Directing<'a> {
+    /// The director key.
+    pub key: &'a SecretKey,
+    /// The fleet.
+    pub fleet: &'a FleetId,
+    /// Which life of the hub.
+    pub hub_incarnation: &'a RandomId,
+    /// The newest root.
+    pub root: Option<Arc<TrustedRoot>>,
+}
+
+impl Directing<'_> {
+    /// Whether the newest root lets this hub sign alone.
+    #[must_use]
+    pub fn may_direct(&self) -> bool {
+        self.root.as_ref().is_some_and(|root| {
+            let role = &root.roles.director;
+            role.threshold == 1 && role.keyids.contains(&self.key.public().key_id())
+        })
+    }
+
+    /// Who signs, under the newest root.
+    #[must_use]
+    pub fn director(&self) -> Director {
+        let epoch = self.root.as_ref().map_or(0, |root| root.roles.director.epoch);
+        Director { fleet_id: self.fleet.clone(), hub_incarnation: self.hub_incarnation.clone(), epoch }
+    }
+
+    /// Signs a document with the director key; its envelope.
+    #[must_use]
+    pub fn sign<D: Document>(&self, document: &D) -> Envelope {
+        let mut envelope = Envelope::draft(document);
+        envelope.sign(self.key);
+        envelope
+    }
+}
 
 /// Loads a site's rows; `None` for a stranger.
 ///
@@ -39,7 +80,7 @@ pub fn load_plan(connection: &Connection, site: &SiteId) -> Result<Option<SitePl
 /// [`DbError`].
 pub fn sign_next(
     connection: &Connection,
-    hub: &Hub,
+    directing: &Directing<'_>,
     site: &SiteId,
     renewal: Renewal,
     now: &Now,
@@ -47,14 +88,14 @@ pub fn sign_next(
     let Some(plan) = load_plan(connection, site)? else { return Ok(None) };
     let stored = assignments::newest(connection, site)?;
     let in_force = stored.as_ref().map(|stored| stored.counter);
-    if !hub.may_direct() || meta::must_reconcile(connection)? {
+    if !directing.may_direct() || meta::must_reconcile(connection)? {
         return Ok(in_force);
     }
     let current = stored.as_ref().and_then(|stored| read_own(&stored.envelope));
-    let Some(next) = compose(&hub.director(), &plan, current.as_ref(), renewal, now) else {
+    let Some(next) = compose(&directing.director(), &plan, current.as_ref(), renewal, now) else {
         return Ok(in_force);
     };
-    let (counter, envelope) = (next.counter(), hub.sign(&next));
+    let (counter, envelope) = (next.counter(), directing.sign(&next));
     let row = AssignmentRow { counter, sha256: envelope.digest(), envelope: envelope.to_json() };
     assignments::add(connection, site, &row)?;
     sites::set_last(connection, site, counter)?;

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use airlift_bundles::document::ack::Ack;
-use airlift_bundles::ids::{RandomId, SiteId};
+use airlift_bundles::ids::{FleetId, RandomId, SiteId};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{self, Topic};
 use bytes::Bytes;
+use rusqlite::Connection;
 use tokio::sync::Notify;
 
 use super::endpoint::Qos;
@@ -64,22 +65,31 @@ pub async fn compose_ack(
     site: &SiteId,
     outbox_epoch: &RandomId,
 ) -> Result<Option<Vec<u8>>, DbError> {
-    let (name, epoch, fleet_id) = (site.clone(), outbox_epoch.clone(), hub.fleet.clone());
-    let facts = hub.db.read(move |connection| {
-        let Some(row) = sites::find(connection, &name)? else { return Ok(None) };
-        let upto = status::upto(connection, &name, &epoch)?;
-        let receipts = receipt_mark(connection, &name)?;
-        Ok::<_, DbError>(Some(Ack {
-            fleet_id,
-            site: name,
-            incarnation: row.incarnation,
-            outbox_epoch: epoch,
-            upto,
-            receipts,
-            crit: Vec::new(),
-        }))
-    });
+    let (name, epoch, fleet) = (site.clone(), outbox_epoch.clone(), hub.fleet.clone());
+    let facts = hub.db.read(move |connection| ack_rows(connection, &fleet, &name, &epoch));
     Ok(facts.await?.map(|ack| hub.sign(&ack).to_json()))
+}
+
+/// How far a site's outbox and its newest chain are held; `None` for a stranger.
+///
+/// # Errors
+/// [`DbError`].
+pub fn ack_rows(
+    connection: &Connection,
+    fleet: &FleetId,
+    site: &SiteId,
+    outbox_epoch: &RandomId,
+) -> Result<Option<Ack>, DbError> {
+    let Some(row) = sites::find(connection, site)? else { return Ok(None) };
+    Ok(Some(Ack {
+        fleet_id: fleet.clone(),
+        site: site.clone(),
+        incarnation: row.incarnation,
+        outbox_epoch: outbox_epoch.clone(),
+        upto: status::upto(connection, site, outbox_epoch)?,
+        receipts: receipt_mark(connection, site)?,
+        crit: Vec::new(),
+    }))
 }
 
 async fn send(

@@ -6,6 +6,7 @@ use airlift_bundles::ids::SiteId;
 use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{self, Desired, Topic, WireError};
 use bytes::Bytes;
+use rusqlite::Connection;
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
@@ -55,14 +56,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 async fn publish_waiting(hub: &Arc<Hub>) -> Result<(), DbError> {
-    let sites = hub.db.read(|connection| {
-        if meta::must_reconcile(connection)? {
-            Ok(Vec::new())
-        } else {
-            Ok(assignments::unpublished(connection)?)
-        }
-    });
-    let sites: Result<Vec<SiteId>, DbError> = sites.await;
+    let sites = hub.db.read(waiting_sites).await;
     let mut publishing = JoinSet::new();
     for site in sites? {
         while publishing.len() >= AT_ONCE {
@@ -79,6 +73,22 @@ async fn publish_waiting(hub: &Arc<Hub>) -> Result<(), DbError> {
     Ok(())
 }
 
+/// The sites whose newest assignment is not published; none while the hub has to be reconciled.
+///
+/// # Errors
+/// [`DbError`].
+pub fn waiting_sites(connection: &Connection) -> Result<Vec<SiteId>, DbError> {
+    Ok(if meta::must_reconcile(connection)? { Vec::new() } else { assignments::unpublished(connection)? })
+}
+
+/// The assignment that a site should have; none while the hub has to be reconciled.
+///
+/// # Errors
+/// [`DbError`].
+pub fn newest_desired(connection: &Connection, site: &SiteId) -> Result<Option<AssignmentRow>, DbError> {
+    Ok(if meta::must_reconcile(connection)? { None } else { assignments::newest(connection, site)? })
+}
+
 /// Publishes a site's newest assignment, retained.
 ///
 /// # Errors
@@ -86,16 +96,13 @@ async fn publish_waiting(hub: &Arc<Hub>) -> Result<(), DbError> {
 pub async fn publish_desired(hub: &Hub, site: &SiteId) -> Result<(), DesiredError> {
     let Some(line) = hub.line() else { return Ok(()) };
     let name = site.clone();
-    let newest = hub.db.read(move |connection| {
-        let gated = meta::must_reconcile(connection)?;
-        Ok::<_, DbError>(if gated { None } else { assignments::newest(connection, &name)? })
-    });
+    let newest = hub.db.read(move |connection| newest_desired(connection, &name));
     let Some(assignment) = newest.await? else { return Ok(()) };
     let payload = frame(hub, &assignment)?;
     let topic = Topic::Desired(site.clone());
     line.publisher.publish(&topic, Bytes::from(payload), Qos::AtLeastOnce, true).await?;
     let (name, counter) = (site.clone(), assignment.counter);
-    let mark = move |connection: &rusqlite::Connection| {
+    let mark = move |connection: &Connection| {
         Ok::<_, DbError>(assignments::mark_published(connection, &name, counter)?)
     };
     hub.db.write(mark).await?;

@@ -6,9 +6,11 @@ use airlift_bundles::ids::SiteId;
 use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{self, Conn, ConnState, Get, Topic};
 use bytes::Bytes;
+use rusqlite::Connection;
 
 use super::desired::publish_desired;
 use super::endpoint::{Accepted, Ingest, Refused};
+use crate::clock::Now;
 use crate::collect::take::{Taken, take_batch};
 use crate::collect::verify::{VerifyError, verify_batch};
 use crate::db::DbError;
@@ -106,15 +108,8 @@ pub(crate) fn tell(site: &SiteId, taken: &Taken) {
 
 async fn take_presence(hub: &Arc<Hub>, site: &SiteId, payload: &[u8]) -> Result<Accepted, Refused> {
     let conn: Conn = decode(site, payload)?;
-    let (name, now, online) = (site.clone(), hub.clock.now(), conn.state == ConnState::Online);
-    let stored = hub.db.write(move |connection| {
-        let fresh = sites::set_presence(connection, &name, &conn.boot, conn.conn_seq)?;
-        if fresh && online {
-            sites::set_seen(connection, &name, &now)?;
-        }
-        let newest = assignments::newest(connection, &name)?;
-        Ok(fresh && online && newest.is_some_and(|newest| Some(newest.counter) != conn.assignment))
-    });
+    let (name, now) = (site.clone(), hub.clock.now());
+    let stored = hub.db.write(move |connection| presence_rows(connection, &name, &conn, &now));
     let behind: bool = stored.await.map_err(|error| not_committed(site, &error))?;
     if behind {
         let (hub, site) = (Arc::clone(hub), site.clone());
@@ -125,4 +120,23 @@ async fn take_presence(hub: &Arc<Hub>, site: &SiteId, payload: &[u8]) -> Result<
         });
     }
     Ok(Accepted)
+}
+
+/// Records a presence message; whether the site is there with another assignment than its newest.
+///
+/// # Errors
+/// [`DbError`].
+pub fn presence_rows(
+    connection: &Connection,
+    site: &SiteId,
+    conn: &Conn,
+    now: &Now,
+) -> Result<bool, DbError> {
+    let fresh = sites::set_presence(connection, site, &conn.boot, conn.conn_seq)?;
+    if !fresh || conn.state != ConnState::Online {
+        return Ok(false);
+    }
+    sites::set_seen(connection, site, now)?;
+    let newest = assignments::newest(connection, site)?;
+    Ok(newest.is_some_and(|newest| Some(newest.counter) != conn.assignment))
 }
