@@ -9,6 +9,10 @@ use clap::{Parser, Subcommand};
 pub mod cluster;
 pub mod demo;
 pub mod images;
+pub mod invariants;
+mod run;
+pub mod scenario;
+pub mod world;
 
 /// Shows and simulates Airlift fleets.
 #[derive(Debug, Parser)]
@@ -22,6 +26,14 @@ struct AirliftSim {
 enum Command {
     /// Run a fleet on this machine: hub, ten live sites and an island; under a minute
     Demo(demo::DemoArgs),
+    /// Run a scenario in virtual time, and check the invariants at every step
+    Run(run::RunArgs),
+    /// Run one seed again, and show what led to its violation
+    Replay(run::ReplayArgs),
+    /// List the scenarios that are built in
+    List,
+    /// Print the JSON Schema of a scenario
+    Schema,
     /// Write the demo's sample app, image included, as a folder for `airlift bundle build`
     App(AppArgs),
 }
@@ -53,6 +65,10 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match AirliftSim::try_parse_from(args) {
         Ok(AirliftSim { command: Command::Demo(arguments) }) => demo::run(&arguments),
         Ok(AirliftSim { command: Command::App(arguments) }) => demo::write_app(&arguments.folder),
+        Ok(AirliftSim { command: Command::Run(arguments) }) => run::run(&arguments),
+        Ok(AirliftSim { command: Command::Replay(arguments) }) => run::replay(&arguments),
+        Ok(AirliftSim { command: Command::List }) => run::list(),
+        Ok(AirliftSim { command: Command::Schema }) => run::schema(),
         Err(error) => {
             // The reader of a help text may be gone; there is nobody left to tell.
             let _ = error.print();

@@ -144,6 +144,18 @@ impl Model {
         self.objects.keys()
     }
 
+    /// What is stored of an object, without asking the API server.
+    #[must_use]
+    pub fn body(&self, object: &ObjectRef) -> Option<&Value> {
+        self.objects.get(object).map(|stored| &stored.body)
+    }
+
+    /// An object's identity, without asking the API server.
+    #[must_use]
+    pub fn uid(&self, object: &ObjectRef) -> Option<Uid> {
+        self.objects.get(object).map(|stored| stored.uid.clone())
+    }
+
     /// Server-side apply.
     ///
     /// # Errors

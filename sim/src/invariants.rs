@@ -1,0 +1,196 @@
+//! What must always hold, and a site's ledger against which it is checked: kept by the simulator from what it sees
+//! on disks, wires and clusters, and never from what a core says of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use airlift_agent::core::object::{GenerationId, Uid};
+use airlift_agent::core::write::{CounterKey, Write};
+use airlift_bundles::document::status::AppState;
+use airlift_bundles::ids::{AppName, Sha256Digest, SiteId};
+
+/// What was broken: an invariant of `ARCHITECTURE.md`, by its number there, or the scenario's own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// 1: nothing is applied that does not descend from a verified release and an assignment.
+    Descent,
+    /// 2: counters and floors never go down.
+    Counters,
+    /// 4: acknowledged means durable.
+    Durable,
+    /// 5: every receipt arrives at least once and is stored once; chains do not fork.
+    Receipts,
+    /// 6: nothing is deleted but what is ours and no longer wanted.
+    Deletions,
+    /// 7: killed at any instant, a process starts again and needs no hand.
+    Restarts,
+    /// 8: a site keeps what it runs, with or without a hub, and 10: whatever happens elsewhere.
+    Upkeep,
+    /// 9: unknown and stale are never shown as healthy.
+    Stale,
+    /// An agent that can do nothing sleeps: it does not wake up for nothing again and again.
+    Sleep,
+    /// What the scenario expects has not come.
+    Expectation,
+    /// The scenario asks for what the hub refuses.
+    Scenario,
+}
+
+impl Invariant {
+    /// Its numbers in `ARCHITECTURE.md`; none for the scenario's own.
+    #[must_use]
+    pub fn numbers(self) -> &'static [u8] {
+        match self {
+            Self::Descent => &[1],
+            Self::Counters => &[2],
+            Self::Durable => &[4],
+            Self::Receipts => &[5],
+            Self::Deletions => &[6],
+            Self::Restarts => &[7],
+            Self::Upkeep => &[8, 10],
+            Self::Stale => &[9],
+            Self::Sleep | Self::Expectation | Self::Scenario => &[],
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = match self {
+            Self::Descent => "only what was released and assigned is applied",
+            Self::Counters => "counters never go down",
+            Self::Durable => "acknowledged means durable",
+            Self::Receipts => "every receipt arrives and is stored once",
+            Self::Deletions => "nothing is deleted that is not ours and unwanted",
+            Self::Restarts => "a process starts again without a hand",
+            Self::Upkeep => "a site keeps what it runs",
+            Self::Stale => "what is stale is not shown as healthy",
+            Self::Sleep => return f.write_str("an agent that can do nothing sleeps"),
+            Self::Expectation => return f.write_str("expectation"),
+            Self::Scenario => return f.write_str("scenario"),
+        };
+        let numbers: Vec<String> = self.numbers().iter().map(ToString::to_string).collect();
+        write!(f, "invariant {} ({words})", numbers.join(" and "))
+    }
+}
+
+/// One thing that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// What was broken.
+    pub invariant: Invariant,
+    /// Where.
+    pub site: Option<SiteId>,
+    /// When, in milliseconds since the world began.
+    pub at_ms: u64,
+    /// After how many steps.
+    pub step: u64,
+    /// What was seen.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hours, minutes) = (self.at_ms / 3_600_000, self.at_ms / 60_000 % 60);
+        let seconds = self.at_ms / 1000 % 60;
+        write!(f, "step {} at {hours}:{minutes:02}:{seconds:02}", self.step)?;
+        if let Some(site) = &self.site {
+            write!(f, " at {site}")?;
+        }
+        write!(f, ": {}: {}", self.invariant, self.text)
+    }
+}
+
+/// What the simulator itself knows of one site.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    counters: BTreeMap<CounterKey, (u64, u64)>,
+    /// Every receipt that was ever on disk, and when it came there.
+    pub(crate) receipts: BTreeMap<u64, (Sha256Digest, u64)>,
+    /// Receipts below are acknowledged.
+    acked_next: u64,
+    /// Every object that was ever applied here, by identity.
+    pub(crate) applied: BTreeMap<Uid, AppName>,
+    /// Every generation that an assignment of the hub has named for this site.
+    pub(crate) granted: BTreeSet<GenerationId>,
+    /// Every app that one has told to leave.
+    pub(crate) retired: BTreeSet<AppName>,
+    /// Every generation that was healthy here.
+    pub(crate) healthy: BTreeSet<(AppName, GenerationId)>,
+    /// When something of the site last reached the hub.
+    pub(crate) heard_ms: Option<u64>,
+    /// Receipts up to here were written onto the stick of this number.
+    pub(crate) written: BTreeMap<usize, u64>,
+    /// Receipts up to here came home by stick.
+    pub(crate) returned: u64,
+    /// The minute in which it last woke up, and how often it did since that began.
+    wakes: (u64, u64),
+}
+
+/// What a write says that has to be asked of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    pub(crate) seq: u64,
+    pub(crate) sha256: Sha256Digest,
+}
+
+/// Wake-ups of one agent in a minute, beyond which it is busy doing nothing: ten a second for as long as that.
+const WAKES_MAX: u64 = 600;
+
+impl Ledger {
+    /// Counts a wake-up; `true` where there were too many within the minute.
+    pub(crate) fn wakes_too_often(&mut self, now_ms: u64) -> bool {
+        let minute = now_ms / 60_000;
+        self.wakes = if self.wakes.0 == minute { (minute, self.wakes.1 + 1) } else { (minute, 1) };
+        self.wakes.1 > WAKES_MAX
+    }
+
+    /// Takes one write that reaches the disk; answers with what is wrong, and with the receipts that it says the
+    /// hub holds.
+    pub(crate) fn take(
+        &mut self,
+        write: &Write,
+        now_ms: u64,
+    ) -> Result<Vec<Acknowledged>, (Invariant, String)> {
+        match write {
+            Write::PutCounter(row) => {
+                let (new, key) = ((row.epoch, row.seq), row.key.clone());
+                let old = self.counters.insert(key, new);
+                if let Some(old) = old.filter(|old| *old > new) {
+                    let text = format!("{:?} goes from {old:?} back to {new:?}", row.key);
+                    return Err((Invariant::Counters, text));
+                }
+            }
+            Write::AppendReceipt(row) => {
+                let last = self.receipts.last_key_value().map_or(0, |(seq, _)| *seq);
+                if row.seq != last + 1 {
+                    let text = format!("receipt {} is made after receipt {last}", row.seq);
+                    return Err((Invariant::Receipts, text));
+                }
+                self.receipts.insert(row.seq, (row.sha256, now_ms));
+            }
+            Write::ReceiptAcked { upto, .. } => {
+                let first = self.acked_next.max(1);
+                self.acked_next = self.acked_next.max(upto + 1);
+                if first <= *upto {
+                    let acked = self.receipts.range(first..=*upto);
+                    return Ok(acked
+                        .map(|(seq, (sha256, _))| Acknowledged { seq: *seq, sha256: *sha256 })
+                        .collect());
+                }
+            }
+            Write::DropReceipts { below, .. } if *below > self.acked_next.max(1) => {
+                let text = format!(
+                    "receipts below {below} are dropped, acknowledged are those below {}",
+                    self.acked_next
+                );
+                return Err((Invariant::Receipts, text));
+            }
+            Write::PutApp(row) if row.state == AppState::Healthy => {
+                self.healthy.extend(row.current.map(|current| (row.app.clone(), current)));
+            }
+            _ => {}
+        }
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,279 @@
+//! `airlift-sim run`, `replay`, `list` and `schema`: scenarios as people and scripts run them.
+
+use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+use crate::scenario::{SCHEMA, Scenario, ScenarioError};
+use crate::world::{Outcome, World, WorldError};
+
+/// What `run` is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// A built-in scenario (`airlift-sim list`), or a file
+    scenario: String,
+    /// The seed of a single run
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Runs one after the other, from and to: 1..20
+    #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = parse_seeds)]
+    seeds: Option<RangeInclusive<u64>>,
+    /// About so many sites instead of the scenario's own count; groups keep their shares
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    sites: Option<u64>,
+    /// How results are printed; json ends with one object
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What `replay` is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReplayArgs {
+    /// A built-in scenario, or a file
+    scenario: String,
+    /// The seed
+    #[arg(long)]
+    seed: u64,
+    /// As in the run
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    sites: Option<u64>,
+    /// Lines of the story to show
+    #[arg(long, default_value_t = 40)]
+    lines: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
+/// A run that could not be made.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error(transparent)]
+    World(#[from] WorldError),
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+}
+
+fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let refuse = || format!("{text:?} is not two numbers such as 1..20");
+    let (first, last) = text.split_once("..").ok_or_else(refuse)?;
+    let first: u64 = first.parse().map_err(|_| refuse())?;
+    let last: u64 = last.parse().map_err(|_| refuse())?;
+    if first <= last { Ok(first..=last) } else { Err(refuse()) }
+}
+
+/// Runs a scenario once, or with each of several seeds.
+pub(crate) fn run(arguments: &RunArgs) -> ExitCode {
+    finish(run_all(arguments))
+}
+
+/// Runs one seed again and shows its end.
+pub(crate) fn replay(arguments: &ReplayArgs) -> ExitCode {
+    finish(replay_one(arguments))
+}
+
+/// Lists the built-in scenarios.
+pub(crate) fn list() -> ExitCode {
+    let print = || -> Result<bool, RunError> {
+        let mut out = io::stdout().lock();
+        for scenario in Scenario::built_in() {
+            let (name, duration, sites) = (&scenario.name, scenario.duration, scenario.sites());
+            writeln!(out, "{name:<24} {duration:>5} {sites:>4} sites  {}", scenario.about)?;
+        }
+        Ok(true)
+    };
+    finish(print())
+}
+
+/// Prints the schema.
+pub(crate) fn schema() -> ExitCode {
+    finish(io::stdout().lock().write_all(SCHEMA.as_bytes()).map(|()| true).map_err(RunError::from))
+}
+
+/// 0 where all is well, 1 where something was found, 2 where it could not be run.
+fn finish(outcome: Result<bool, RunError>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // A pipe that was closed has nobody who would read more.
+        Err(RunError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            // Without a standard error there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "{text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn read(name: &str, sites: Option<u64>) -> Result<Scenario, ScenarioError> {
+    let scenario = Scenario::find(name)?;
+    Ok(match sites {
+        Some(sites) => scenario.with_sites(sites),
+        None => scenario,
+    })
+}
+
+fn cpu_ms() -> u64 {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    u64::try_from(spent.tv_sec).unwrap_or(0) * 1000 + u64::try_from(spent.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// The command that shows a run again.
+fn replay_command(name: &str, seed: u64, sites: Option<u64>) -> String {
+    let sites = sites.map(|sites| format!(" --sites {sites}")).unwrap_or_default();
+    format!("airlift-sim replay {name} --seed {seed}{sites}")
+}
+
+fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
+    let seeds = arguments.seeds.clone().unwrap_or(arguments.seed..=arguments.seed);
+    let mut out = io::stdout().lock();
+    let mut totals = Totals::default();
+    for seed in seeds.clone() {
+        let scenario = read(&arguments.scenario, arguments.sites)?;
+        let began_ms = cpu_ms();
+        let outcome = World::new(scenario, seed)?.run();
+        let spent_ms = cpu_ms() - began_ms;
+        let command = replay_command(&arguments.scenario, seed, arguments.sites);
+        if arguments.output == Output::Text {
+            print_run(&mut out, &arguments.scenario, seed, &outcome, spent_ms)?;
+            if !outcome.violations.is_empty() {
+                writeln!(out, "  again: {command}")?;
+            }
+        }
+        totals.add(seed, &outcome, spent_ms, &command);
+    }
+    if arguments.output == Output::Json {
+        let object = totals.object(&arguments.scenario, *seeds.start(), *seeds.end());
+        writeln!(out, "{object}")?;
+    }
+    Ok(totals.violations.is_empty())
+}
+
+fn print_run(
+    out: &mut impl io::Write,
+    name: &str,
+    seed: u64,
+    outcome: &Outcome,
+    spent_ms: u64,
+) -> io::Result<()> {
+    let verdict = if outcome.violations.is_empty() { "held" } else { "BROKEN" };
+    let (hours, steps) = (outcome.passed_ms / 3_600_000, outcome.steps);
+    let (sites, receipts, mb) = (outcome.sites, outcome.receipts, outcome.moved_bytes >> 20);
+    writeln!(
+        out,
+        "{name} seed {seed}: {verdict}; {sites} sites, {hours} hours, {steps} steps, {receipts} receipts, {mb} MiB \
+         moved, {} s of CPU, {} agent-hours per CPU-minute\n  trace {}",
+        Fraction(spent_ms, 1000),
+        agent_hours_per_cpu_minute(outcome.sites * outcome.passed_ms, spent_ms),
+        outcome.trace_hash
+    )?;
+    for violation in &outcome.violations {
+        writeln!(out, "  {violation}")?;
+    }
+    Ok(())
+}
+
+/// `site_ms` of virtual time in `cpu_ms` of the processor's.
+fn agent_hours_per_cpu_minute(site_ms: u64, cpu_ms: u64) -> u64 {
+    // Hours a site, and minutes of the processor: both sides in milliseconds.
+    site_ms / 60 / cpu_ms.max(1)
+}
+
+/// A number with one place after its point, without rounding that could differ between machines.
+struct Fraction(u64, u64);
+
+impl std::fmt::Display for Fraction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0 / self.1, self.0 % self.1 * 10 / self.1)
+    }
+}
+
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    steps: u64,
+    receipts: u64,
+    site_ms: u64,
+    cpu_ms: u64,
+    sites: u64,
+    hashes: Vec<String>,
+    violations: Vec<serde_json::Value>,
+}
+
+impl Totals {
+    fn add(&mut self, seed: u64, outcome: &Outcome, spent_ms: u64, command: &str) {
+        self.runs += 1;
+        self.steps += outcome.steps;
+        self.receipts += outcome.receipts;
+        self.site_ms += outcome.sites * outcome.passed_ms;
+        self.cpu_ms += spent_ms;
+        self.sites = outcome.sites;
+        self.hashes.push(outcome.trace_hash.clone());
+        for violation in &outcome.violations {
+            self.violations.push(json!({
+                "seed": seed,
+                "step": violation.step,
+                "at_ms": violation.at_ms,
+                "site": violation.site,
+                "invariants": violation.invariant.numbers(),
+                "what": violation.invariant.to_string(),
+                "seen": violation.text,
+                "replay": command,
+            }));
+        }
+    }
+
+    fn object(&self, name: &str, first: u64, last: u64) -> serde_json::Value {
+        let trace_hash = match self.hashes.as_slice() {
+            [one] => one.clone(),
+            many => blake3::hash(many.concat().as_bytes()).to_hex().to_string(),
+        };
+        json!({
+            "scenario": name,
+            "first_seed": first,
+            "last_seed": last,
+            "runs": self.runs,
+            "sites": self.sites,
+            "steps": self.steps,
+            "receipts": self.receipts,
+            "cpu_ms": self.cpu_ms,
+            "agent_hours_per_cpu_minute": agent_hours_per_cpu_minute(self.site_ms, self.cpu_ms),
+            "trace_hash": trace_hash,
+            "violations": self.violations,
+        })
+    }
+}
+
+fn replay_one(arguments: &ReplayArgs) -> Result<bool, RunError> {
+    let scenario = read(&arguments.scenario, arguments.sites)?;
+    let (outcome, told) = World::new(scenario, arguments.seed)?.run_telling();
+    let mut out = io::stdout().lock();
+    // The story of the site where it went wrong; everybody's where that is not said.
+    let site = outcome.violations.first().and_then(|violation| violation.site.clone());
+    let of_site = |line: &&String| site.as_ref().is_none_or(|site| line.contains(site.as_str()));
+    let lines: Vec<&String> = told.iter().filter(of_site).collect();
+    for line in &lines[lines.len().saturating_sub(arguments.lines)..] {
+        writeln!(out, "{line}")?;
+    }
+    for violation in &outcome.violations {
+        writeln!(out, "{violation}")?;
+    }
+    writeln!(out, "trace {}", outcome.trace_hash)?;
+    Ok(outcome.violations.is_empty())
+}

@@ -1,0 +1,404 @@
+//! Scenarios: a story in TOML, as a fleet, a timeline of what operators do, faults with rates, and expectations.
+//!
+//! Every table refuses fields that it does not know, and `scenarios/schema.json` says the same to editors.
+
+mod span;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use airlift_bundles::document::enrolment::ContactClass;
+use airlift_bundles::ids::{AppName, Name, Version};
+use airlift_hub::plan::select::{Selector, SelectorError};
+use serde::Deserialize;
+
+pub use span::Span;
+
+/// The scenarios that are part of the program, in the order in which they are listed.
+const BUILT_IN: [&str; 5] = [
+    include_str!("../scenarios/bad-release.toml"),
+    include_str!("../scenarios/usb-only.toml"),
+    include_str!("../scenarios/hub-lost-for-90-days.toml"),
+    include_str!("../scenarios/power-cuts.toml"),
+    include_str!("../scenarios/chaos.toml"),
+];
+
+/// JSON Schema of a scenario, for editors and for people.
+pub const SCHEMA: &str = include_str!("../scenarios/schema.json");
+
+/// The most sites of one scenario.
+const SITES_MAX: u64 = 1_000_000;
+
+/// One story.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// How long it is.
+    pub duration: Span,
+    /// At its end, faults that are drawn cease for so long, so that what must converge can.
+    #[serde(default)]
+    pub quiet: Span,
+    /// The fleet.
+    #[serde(default)]
+    pub group: Vec<Group>,
+    /// What may be assigned.
+    #[serde(default)]
+    pub release: Vec<ReleaseSpec>,
+    /// What people do, and when.
+    #[serde(default)]
+    pub action: Vec<Action>,
+    /// What goes wrong.
+    #[serde(default)]
+    pub fault: Vec<Fault>,
+    /// Who carries sticks.
+    #[serde(default)]
+    pub carrier: Vec<Carrier>,
+    /// What must be so.
+    #[serde(default)]
+    pub expect: Vec<Expectation>,
+}
+
+/// Sites that are alike.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// First part of its sites' names, and their label `group`.
+    pub name: Name,
+    /// How many.
+    pub count: u64,
+    /// How they are reached.
+    #[serde(default)]
+    pub contact: ContactClass,
+    /// Further labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Their link to the hub, where they have one.
+    #[serde(default)]
+    pub link: LinkSpec,
+}
+
+/// A way to the hub.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkSpec {
+    /// Of each message, from and to; later messages may come first.
+    pub latency: [Span; 2],
+    /// For content.
+    pub kbit_per_s: u64,
+    /// Messages in a thousand that are lost, and the connection with them: a lost packet is only late.
+    pub lost_per_mille: u32,
+    /// Messages in a thousand that come twice.
+    pub repeated_per_mille: u32,
+}
+
+impl Default for LinkSpec {
+    fn default() -> Self {
+        Self {
+            latency: [Span::from_ms(20), Span::from_ms(200)],
+            kbit_per_s: 10_000,
+            lost_per_mille: 0,
+            repeated_per_mille: 0,
+        }
+    }
+}
+
+/// One version of one app; its bundle is really built and its release really signed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseSpec {
+    /// The app.
+    pub app: AppName,
+    /// The version.
+    pub version: Version,
+    /// Its number.
+    pub seq: u64,
+    /// Whether its pods become ready.
+    #[serde(default = "works")]
+    pub works: bool,
+    /// Bytes that travel, in the place of the small bundle's own.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// How long it may take to become healthy.
+    #[serde(default = "timeout")]
+    pub timeout: Span,
+    /// How long it must stay so.
+    #[serde(default = "soak")]
+    pub soak: Span,
+}
+
+fn works() -> bool {
+    true
+}
+
+fn timeout() -> Span {
+    Span::from_ms(600_000)
+}
+
+fn soak() -> Span {
+    Span::from_ms(120_000)
+}
+
+/// One thing that people do.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// When.
+    pub at: Span,
+    /// What.
+    pub act: Act,
+    /// The app, for `assign` and `retire`.
+    #[serde(default)]
+    pub app: Option<AppName>,
+    /// The version, for `assign`.
+    #[serde(default)]
+    pub version: Option<Version>,
+    /// The sites, by labels.
+    #[serde(default = "all")]
+    pub sites: String,
+}
+
+fn all() -> String {
+    "*".to_owned()
+}
+
+/// Kinds of deeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Assign a version.
+    Assign,
+    /// Tell an app to leave.
+    Retire,
+    /// The hub's machine is lost.
+    HubDown,
+    /// It is back, with its database.
+    HubUp,
+}
+
+/// Something that goes wrong at sites, or at the hub, again and again.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// At which sites, by labels; the hub's own faults ignore it.
+    #[serde(default = "all")]
+    pub sites: String,
+    /// How often a day at each, on average.
+    pub per_day: f64,
+    /// How long it lasts, from and to.
+    #[serde(default)]
+    pub lasts: [Span; 2],
+    /// Not before.
+    #[serde(default)]
+    pub from: Span,
+}
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// The site loses power: commits under way may or may not be on disk, content loses what was not synced.
+    PowerCut,
+    /// The agent's process is killed and started again.
+    Kill,
+    /// The site's disk takes no commit.
+    DiskFull,
+    /// No way to the hub.
+    Partition,
+    /// The hub's process dies.
+    HubCrash,
+    /// The API server does not answer.
+    ApiDown,
+    /// It refuses every third request as one too many.
+    ApiThrottled,
+    /// It fails every third request.
+    ApiBroken,
+    /// No node is Ready.
+    NodeDown,
+    /// Somebody edits or deletes an object of ours.
+    Drift,
+    /// Images vanish from the container runtime.
+    ImagesLost,
+    /// The site's wall clock jumps: to 1970, into the future, or away.
+    Clock,
+    /// Forged documents, and old ones again, arrive by link or stick.
+    Forged,
+}
+
+/// Somebody who carries a stick round.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carrier {
+    /// To which sites, by labels.
+    pub sites: String,
+    /// The first round's start.
+    #[serde(default)]
+    pub first: Span,
+    /// From one round's start to the next; a longer round delays it.
+    pub every: Span,
+    /// From place to place, from and to.
+    pub travel: [Span; 2],
+    /// At each site, from and to.
+    pub stay: [Span; 2],
+    /// Files in a thousand that are not on the stick, because it was pulled while it was written.
+    #[serde(default)]
+    pub half_copied_per_mille: u32,
+    /// Rounds in a thousand with what an earlier round had on it.
+    #[serde(default)]
+    pub stale_per_mille: u32,
+}
+
+/// What must be so at a moment.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// When; at the end where it is not said.
+    #[serde(default)]
+    pub at: Option<Span>,
+    /// At which sites, by labels.
+    #[serde(default = "all")]
+    pub sites: String,
+    /// For this app.
+    pub app: AppName,
+    /// This version is healthy there; where it is not said the app is not there.
+    #[serde(default)]
+    pub running: Option<Version>,
+    /// This version has failed there.
+    #[serde(default)]
+    pub failed: Option<Version>,
+    /// The hub shows it as well.
+    #[serde(default)]
+    pub known: bool,
+}
+
+/// A scenario that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// There is no such scenario, and no such file.
+    #[error(
+        "there is no scenario {0}, and no file of that name: `airlift-sim list` shows those that are built in"
+    )]
+    Unknown(String),
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what the schema asks for.
+    #[error("not a scenario: {0}")]
+    Malformed(#[from] toml::de::Error),
+    /// A selector is not one.
+    #[error("not a selector: {0}")]
+    Selector(#[from] SelectorError),
+    /// It contradicts itself.
+    #[error("{0}")]
+    Senseless(String),
+}
+
+impl Scenario {
+    /// Reads and checks a scenario.
+    ///
+    /// # Errors
+    /// [`ScenarioError`].
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// All built-in scenarios.
+    #[must_use]
+    pub fn built_in() -> Vec<Self> {
+        let parse = |text: &&str| Self::parse(text).expect("a test reads every built-in scenario");
+        BUILT_IN.iter().map(parse).collect()
+    }
+
+    /// The built-in scenario of this name, or the one in this file.
+    ///
+    /// # Errors
+    /// [`ScenarioError`].
+    pub fn find(name: &str) -> Result<Self, ScenarioError> {
+        if let Some(found) = Self::built_in().into_iter().find(|scenario| scenario.name == name) {
+            return Ok(found);
+        }
+        if !Path::new(name).is_file() {
+            return Err(ScenarioError::Unknown(name.to_owned()));
+        }
+        let read = std::fs::read_to_string(name);
+        Self::parse(&read.map_err(|source| ScenarioError::Unreadable { path: name.to_owned(), source })?)
+    }
+
+    /// How many sites it has.
+    #[must_use]
+    pub fn sites(&self) -> u64 {
+        self.group.iter().map(|group| group.count).sum()
+    }
+
+    /// The same story with about so many sites: groups keep their shares, and at least one site each.
+    #[must_use]
+    pub fn with_sites(mut self, sites: u64) -> Self {
+        let all = self.sites().max(1);
+        for group in &mut self.group {
+            group.count = (group.count * sites / all).max(1);
+        }
+        self
+    }
+
+    fn check(&self) -> Result<(), ScenarioError> {
+        let senseless = |text: String| Err(ScenarioError::Senseless(text));
+        if self.group.iter().any(|group| group.count > SITES_MAX) || !(1..=SITES_MAX).contains(&self.sites())
+        {
+            return senseless(format!("a scenario has 1 to {SITES_MAX} sites"));
+        }
+        if self.quiet >= self.duration {
+            return senseless("`quiet` is no shorter than `duration`".into());
+        }
+        let actions = self.action.iter().map(|action| &action.sites);
+        let faults = self.fault.iter().map(|fault| &fault.sites);
+        let expectations = self.expect.iter().map(|expectation| &expectation.sites);
+        let carriers = self.carrier.iter().map(|carrier| &carrier.sites);
+        for selector in actions.chain(faults).chain(expectations).chain(carriers) {
+            selector.parse::<Selector>()?;
+        }
+        let released = |app: &AppName, version: &Version| {
+            self.release.iter().any(|release| release.app == *app && release.version == *version)
+        };
+        for action in &self.action {
+            match (action.act, &action.app, &action.version) {
+                (Act::Assign, Some(app), Some(version)) if !released(app, version) => {
+                    return senseless(format!("there is no release {version} of {app} to assign"));
+                }
+                (Act::Assign, Some(_), Some(_)) | (Act::Retire, Some(_), None) => {}
+                (Act::Assign, ..) => return senseless("`assign` needs `app` and `version`".into()),
+                (Act::Retire, ..) => return senseless("`retire` needs `app` alone".into()),
+                (Act::HubDown | Act::HubUp, None, None) => {}
+                (Act::HubDown | Act::HubUp, ..) => {
+                    return senseless("an action of the hub's machine names no app".into());
+                }
+            }
+        }
+        for expectation in &self.expect {
+            for version in expectation.running.iter().chain(&expectation.failed) {
+                if !released(&expectation.app, version) {
+                    return senseless(format!("there is no release {version} of {}", expectation.app));
+                }
+            }
+        }
+        match self.fault.iter().find(|fault| !(fault.per_day > 0.0 && fault.per_day <= 10_000.0)) {
+            Some(fault) => senseless(format!("`per_day = {}` is not within 0 to 10000", fault.per_day)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

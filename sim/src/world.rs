@@ -1,0 +1,387 @@
+//! The world: virtual time over the real agent core and the real decisions of the hub, from one seed.
+//!
+//! Everything that happens is an entry of one heap, and every delay and fault is drawn from one sequence, so that a
+//! seed is a story. What is real: the core, its documents and signatures, packed bundles and how they are rendered,
+//! the hub's queries and decisions. What is a model: disks, clusters, runtimes, links, sticks and clocks.
+
+mod carrier;
+mod checks;
+mod content;
+mod dispatch;
+mod faults;
+mod happening;
+mod hub;
+mod library;
+mod link;
+mod random;
+mod shell;
+mod site;
+mod timeline;
+mod trace;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use airlift_agent::core::enrol::{EnrolError, first_rows};
+use airlift_agent::core::write::Rows;
+use airlift_agent::ports::Store as _;
+use airlift_agent::ports::content::ContentError;
+use airlift_agent::ports::store::StoreError;
+use airlift_bundles::document::enrolment::{ContactClass, Grant};
+use airlift_bundles::document::root::RootError;
+use airlift_bundles::document::status::NodeStatus;
+use airlift_bundles::envelope::Envelope;
+use airlift_bundles::ids::{Counter, Name, RandomId, SiteId, Timestamp};
+use airlift_bundles::keys::SecretKey;
+use airlift_bundles::pack::PackError;
+use airlift_hub::api::ApiError;
+use airlift_hub::db::{DbError, MigrateError};
+use airlift_hub::init::RootRefused;
+use airlift_hub::plan::select::Selector;
+
+use crate::cluster::{Model, Settings};
+use crate::invariants::{Ledger, Violation};
+use crate::scenario::{Group, Scenario};
+use carrier::Stick;
+use happening::{Happening, Leg, SiteNo, Start};
+use hub::Hub;
+use library::{BEGINNING_S, Library, at_once, director_key};
+use random::Random;
+use site::{Disk, Link, Node, Site, SiteContent};
+use timeline::Timeline;
+use trace::Trace;
+
+/// Sites do not start in the same moment.
+const STARTS_WITHIN_MS: u64 = 60_000;
+
+/// A world cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The disk.
+    #[error("the simulator's scratch folder cannot be used")]
+    Io(#[from] io::Error),
+    /// A bundle.
+    #[error("a bundle of the scenario cannot be packed")]
+    Pack(#[from] PackError),
+    /// Content.
+    #[error("content of the scenario cannot be stored")]
+    Content(#[from] ContentError),
+    /// A root.
+    #[error("the root is refused")]
+    Root(#[from] RootError),
+    /// The hub's root.
+    #[error("the hub refuses the root")]
+    RootRefused(#[from] RootRefused),
+    /// The agent's store.
+    #[error("a site's store failed")]
+    Store(#[from] StoreError),
+    /// The hub's store.
+    #[error("the hub's database failed")]
+    Db(#[from] DbError),
+    /// The hub's schema.
+    #[error("the hub's database cannot be made")]
+    Migrate(#[from] MigrateError),
+    /// The hub's API.
+    #[error("the hub refuses")]
+    Api(#[from] ApiError),
+    /// Enrolment.
+    #[error("a site cannot be enrolled")]
+    Enrol(#[from] EnrolError),
+    /// A document.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+impl From<rusqlite::Error> for WorldError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Db(error.into())
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Sites.
+    pub sites: u64,
+    /// Virtual time that passed, in milliseconds.
+    pub passed_ms: u64,
+    /// Happenings.
+    pub steps: u64,
+    /// Over everything that happened: the same seed gives the same one.
+    pub trace_hash: String,
+    /// Receipts that sites have made.
+    pub receipts: u64,
+    /// Bytes of content that reached sites.
+    pub moved_bytes: u64,
+    /// What must not be; a run ends at the first.
+    pub violations: Vec<Violation>,
+}
+
+/// A simulated world.
+pub struct World {
+    scenario: Scenario,
+    library: Library,
+    timeline: Timeline,
+    random: Random,
+    trace: Trace,
+    steps: u64,
+    hub: Hub,
+    sites: Vec<Site>,
+    names: BTreeMap<SiteId, SiteNo>,
+    sticks: Vec<Stick>,
+    ledgers: Vec<Ledger>,
+    violations: Vec<Violation>,
+    /// Assignments that left the hub, for those who hand them in again.
+    remembered: Vec<(SiteNo, Vec<u8>)>,
+    /// Faults are drawn until then.
+    drawn_until_ms: u64,
+    moved_bytes: u64,
+    /// What happened last, where somebody wants to read it.
+    told: Option<VecDeque<String>>,
+}
+
+/// How much of a story is kept to be read.
+const TOLD: usize = 400;
+
+impl World {
+    /// Makes the world of a scenario: bundles are packed, releases signed, sites enrolled.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn new(scenario: Scenario, seed: u64) -> Result<Self, WorldError> {
+        let mut random = Random::new(seed);
+        let library = Library::new(&scenario)?;
+        let (mut sites, mut names) = (Vec::new(), BTreeMap::new());
+        for group in &scenario.group {
+            for number in 1..=group.count {
+                let site = make_site(&library, group, number, &mut random)?;
+                names.insert(site.id.clone(), sites.len());
+                sites.push(site);
+            }
+        }
+        let hub = Hub::new(&library, &sites)?;
+        let ledgers = sites.iter().map(|_| Ledger::default()).collect();
+        let drawn_until_ms = scenario.duration.ms() - scenario.quiet.ms();
+        let mut world = Self {
+            scenario,
+            library,
+            timeline: Timeline::default(),
+            random,
+            trace: Trace::default(),
+            steps: 0,
+            hub,
+            sites,
+            names,
+            sticks: Vec::new(),
+            ledgers,
+            violations: Vec::new(),
+            remembered: Vec::new(),
+            drawn_until_ms,
+            moved_bytes: 0,
+            told: None,
+        };
+        world.plan();
+        Ok(world)
+    }
+
+    /// Plans what the scenario says.
+    fn plan(&mut self) {
+        for site in 0..self.sites.len() {
+            self.place_bystanders(site);
+            let delay_ms = self.random.below(STARTS_WITHIN_MS);
+            self.timeline.after(delay_ms, Happening::Load(site, 1, Start::Process));
+        }
+        for (number, action) in self.scenario.action.iter().enumerate() {
+            self.timeline.at(action.at.ms(), Happening::Act(number));
+        }
+        for (number, carrier) in self.scenario.carrier.clone().into_iter().enumerate() {
+            let route = self.selected(&carrier.sites);
+            let first_ms = carrier.first.ms();
+            self.sticks.push(Stick::new(carrier, route));
+            self.timeline.at(first_ms, Happening::Stick(number, Leg::AtHub));
+        }
+        let end_ms = self.scenario.duration.ms();
+        for (number, expectation) in self.scenario.expect.iter().enumerate() {
+            let at_ms = expectation.at.map_or(end_ms, crate::scenario::Span::ms);
+            self.timeline.at(at_ms, Happening::Expect(number));
+        }
+        self.plan_faults();
+        self.timeline.after(checks::INSPECT_MS, Happening::Inspect);
+    }
+
+    /// Runs to the scenario's end, or to the first violation.
+    #[must_use]
+    pub fn run(mut self) -> Outcome {
+        self.go_on();
+        self.outcome()
+    }
+
+    /// The same, with the last happenings in words.
+    #[must_use]
+    pub fn run_telling(mut self) -> (Outcome, Vec<String>) {
+        self.told = Some(VecDeque::new());
+        self.go_on();
+        let told = self.told.take().map(Vec::from).unwrap_or_default();
+        (self.outcome(), told)
+    }
+
+    fn go_on(&mut self) {
+        let end_ms = self.scenario.duration.ms();
+        while self.violations.is_empty() {
+            let Some(next) = self.timeline.next(end_ms) else { break };
+            self.steps += 1;
+            self.trace.happens(self.timeline.now_ms(), next.mark());
+            self.say(&next);
+            self.happen(next);
+        }
+        if self.violations.is_empty() {
+            self.check_end();
+        }
+    }
+
+    fn say(&mut self, next: &Happening) {
+        let Some(told) = &mut self.told else { return };
+        if told.len() == TOLD {
+            told.pop_front();
+        }
+        let place = next.site().map_or_else(String::new, |site| format!(" {}", self.sites[site].id));
+        let text: String = format!("{next:?}").chars().take(400).collect();
+        told.push_back(format!("{:>10} {:>12} ms{place} {text}", self.steps, self.timeline.now_ms()));
+    }
+
+    fn outcome(self) -> Outcome {
+        Outcome {
+            sites: self.sites.len() as u64,
+            passed_ms: self.timeline.now_ms(),
+            steps: self.steps,
+            trace_hash: self.trace.digest(),
+            receipts: self.ledgers.iter().map(|ledger| ledger.receipts.len() as u64).sum(),
+            moved_bytes: self.moved_bytes,
+            violations: self.violations,
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Tell(site, life, event) => self.tell(site, life, *event),
+            Happening::Alarm(site, life, at_ms) => self.ring(site, life, at_ms),
+            Happening::Committed(site, life) => self.committed(site, life),
+            Happening::Load(site, life, start) => self.load(site, life, start),
+            Happening::Call(site, life, op, call) => self.call(site, life, op, *call),
+            Happening::Read(site, life, op, generation, object) => {
+                self.read_health(site, life, op, &generation, &object);
+            }
+            Happening::Ripen(site) => self.ripen(site),
+            Happening::Look(site, life) => self.look(site, life),
+            Happening::Arrived(site, ticket) => self.arrived(site, ticket),
+            Happening::Connect(site, life) => self.connect(site, life),
+            Happening::Missed(site, session, will) => self.missed(site, session, &will),
+            Happening::Up(site, session, message) => self.up(site, session, *message),
+            Happening::Down(site, session, message) => self.down(site, session, *message),
+            Happening::Acks => self.send_acks(),
+            Happening::Act(number) => {
+                let action = self.scenario.action[number].clone();
+                self.act(&action);
+            }
+            Happening::Strike(fault, site) => self.strike(fault, site),
+            Happening::Mend(mending) => self.mend(mending),
+            Happening::Stick(stick, leg) => self.carry(stick, leg),
+            Happening::Expect(number) => {
+                let expectation = self.scenario.expect[number].clone();
+                self.check_expected(&expectation);
+            }
+            Happening::Inspect => self.inspect(),
+        }
+    }
+
+    /// The sites that a selector chooses.
+    fn selected(&self, selector: &str) -> Vec<SiteNo> {
+        let selector: Selector =
+            selector.parse().expect("a scenario's selectors are checked when it is read");
+        let chosen = self.sites.iter().enumerate().filter(|(_, site)| selector.matches(&site.labels));
+        chosen.map(|(number, _)| number).collect()
+    }
+
+    fn node_status(&self, ready: bool) -> NodeStatus {
+        node_status(&self.library, ready)
+    }
+}
+
+fn node_status(library: &Library, ready: bool) -> NodeStatus {
+    NodeStatus {
+        name: "node".into(),
+        ready,
+        schedulable: true,
+        disk_pressure: false,
+        platform: library.platform.clone(),
+        kubelet: "model".into(),
+    }
+}
+
+/// A site as its installation leaves it: its key, its grant, its first rows, an empty cluster.
+fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random) -> Result<Site, WorldError> {
+    let id = SiteId::new(&format!("{}-{number}", group.name))
+        .map_err(|error| WorldError::Refused(error.to_string()))?;
+    let key = SecretKey::from_seed(&random.bytes());
+    let [chain_id, outbox_epoch, nonce] = std::array::from_fn(|_| RandomId::from_bytes(random.bytes()));
+    let grant = Grant {
+        fleet_id: library.fleet.clone(),
+        site: id.clone(),
+        incarnation: 1,
+        site_keyid: key.public().key_id(),
+        nonce: nonce.clone(),
+        minimum: Counter::default(),
+        hubs: Vec::new(),
+        hub_ca: String::new(),
+        certificate: String::new(),
+        topic_prefix: Name::new("airlift").expect("a name"),
+        contact: group.contact,
+        issued_at: Timestamp::from_unix_s(BEGINNING_S),
+        crit: Vec::new(),
+    };
+    let mut envelope = Envelope::draft(&grant);
+    envelope.sign(&director_key());
+    let roots = std::slice::from_ref(library.trusted.as_ref());
+    let (_, writes) = first_rows(
+        &Rows::default(),
+        roots,
+        &envelope.to_json(),
+        &key.public().key_id(),
+        &nonce,
+        &chain_id,
+        outbox_epoch,
+    )?;
+    let disk = Disk::default();
+    at_once(disk.durable.commit(writes))?;
+    let mut labels = group.labels.clone();
+    labels.insert("group".into(), group.name.to_string());
+    let uids = random.below(1 << 32);
+    Ok(Site {
+        id,
+        labels,
+        contact: group.contact,
+        key: Arc::new(key),
+        chain_id,
+        node: Node { powered: true, boots: 1, booted_ms: 0, wall_off_ms: Some(0), synchronised: true },
+        disk,
+        process: None,
+        life: 1,
+        cluster: Model::new(uids, vec![node_status(library, true)], Settings::default()),
+        cluster_up: true,
+        api_fault: None,
+        node_down: false,
+        ripens_ms: None,
+        content: SiteContent::default(),
+        images: BTreeSet::new(),
+        link: Link {
+            spec: group.link.clone(),
+            open: group.contact == ContactClass::Mqtt,
+            session: None,
+            conns: 0,
+        },
+        stick: None,
+        disturbed_ms: 0,
+        troubles: 0,
+    })
+}

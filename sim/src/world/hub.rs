@@ -1,0 +1,366 @@
+//! The hub: its real queries and decisions on a database in memory, called inline, and what its endpoint would do
+//! with connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use airlift_agent::core::effect::WantedDocument;
+use airlift_agent::core::event::DocumentKind;
+use airlift_bundles::accept::open_release;
+use airlift_bundles::document::root::TrustedRoot;
+use airlift_bundles::ids::{Counter, FleetId, RandomId, Sha256Digest, SiteId};
+use airlift_bundles::keys::SecretKey;
+use airlift_bundles::limits::Limits;
+use airlift_bundles::wire::Conn;
+use airlift_hub::api::orders::{assign_rows, retire_rows};
+use airlift_hub::api::releases::{read_bundle, store_release};
+use airlift_hub::api::types::{Assign, ReleaseChoice, Retire, SiteSelection, Standing};
+use airlift_hub::clock::Now;
+use airlift_hub::collect::take::take_batch;
+use airlift_hub::collect::verify::verify_batch;
+use airlift_hub::db::rows::sites::{SiteKeyRow, SiteRow};
+use airlift_hub::db::rows::{assignments, meta, releases, roots, sites};
+use airlift_hub::db::{Db, DbError};
+use airlift_hub::init::add_roots;
+use airlift_hub::plan::sign::Directing;
+use airlift_hub::publish::acks::ack_rows;
+use airlift_hub::publish::desired::{newest_desired, waiting_sites};
+use airlift_hub::publish::ingest::presence_rows;
+use rusqlite::Connection;
+
+use super::World;
+use super::WorldError;
+use super::happening::{Downward, Happening, Owed, Session, SiteNo, Upward};
+use super::library::{BEGINNING_S, Library, director_key};
+use super::site::Site;
+use crate::invariants::Invariant;
+use crate::scenario::{Act, Action};
+
+/// Time between two rounds of acks.
+const ACKS_MS: u64 = 250;
+/// Who did it, in the audit log.
+const ACTOR: &str = "scenario";
+
+/// The hub, up or down.
+pub(super) struct Hub {
+    pub(super) db: Connection,
+    pub(super) up: bool,
+    key: SecretKey,
+    fleet: FleetId,
+    incarnation: RandomId,
+    root: Arc<TrustedRoot>,
+    boots: u8,
+    booted_ms: u64,
+    /// Connections as the hub knows them, with the last moment at which it heard something.
+    sessions: BTreeMap<SiteNo, (Session, u64)>,
+    /// The endpoint's retained assignments; they survive its process.
+    pub(super) retained: BTreeMap<SiteNo, Vec<u8>>,
+    owed: Vec<Owed>,
+}
+
+impl Hub {
+    /// A hub with its roots and all releases, which knows all sites.
+    pub(super) fn new(library: &Library, sites: &[Site]) -> Result<Self, WorldError> {
+        let hub = Self {
+            db: Db::in_memory()?,
+            up: true,
+            key: director_key(),
+            fleet: library.fleet.clone(),
+            incarnation: RandomId::from_bytes([9; 16]),
+            root: Arc::clone(&library.trusted),
+            boots: 1,
+            booted_ms: 0,
+            sessions: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            owed: Vec::new(),
+        };
+        let now = hub.now(0);
+        hub.within(|connection| {
+            meta::put_identity(connection, &hub.fleet, &hub.incarnation)?;
+            add_roots(connection, &hub.fleet, std::slice::from_ref(&library.root))?;
+            for release in library.releases() {
+                let opened = open_release(&release.envelope, &hub.root, &Limits::DEFAULT)
+                    .map_err(|refusal| WorldError::Refused(refusal.to_string()))?;
+                let listed = read_bundle(&opened, library.content.as_ref())?;
+                for blob in &listed {
+                    releases::add_blob(connection, &blob.sha256, blob.size)?;
+                }
+                store_release(connection, &hub.root, &opened, &listed, now.time(), ACTOR)?;
+            }
+            for site in sites {
+                enrol(connection, site)?;
+            }
+            Ok::<_, WorldError>(())
+        })?;
+        Ok(hub)
+    }
+
+    /// Runs a request in a transaction of its own, which an error undoes.
+    pub(super) fn within<T, E: From<DbError>>(
+        &self,
+        request: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let transaction = self.db.unchecked_transaction().map_err(DbError::from)?;
+        let outcome = request(&transaction)?;
+        transaction.commit().map_err(DbError::from)?;
+        Ok(outcome)
+    }
+
+    /// The moment as the hub's machine sees it.
+    pub(super) fn now(&self, at_ms: u64) -> Now {
+        let wall_ms = u64::try_from(BEGINNING_S).unwrap_or(0) * 1000 + at_ms;
+        let boot = RandomId::from_bytes([self.boots; 16]);
+        Now { mono_ms: 1_000 + at_ms.saturating_sub(self.booted_ms), boot, wall_ms }
+    }
+
+    pub(super) fn directing(&self) -> Directing<'_> {
+        let (fleet, hub_incarnation) = (&self.fleet, &self.incarnation);
+        Directing { key: &self.key, fleet, hub_incarnation, root: Some(Arc::clone(&self.root)) }
+    }
+
+    pub(super) fn fleet(&self) -> &FleetId {
+        &self.fleet
+    }
+
+    /// Whether the hub gives content of this bundle to this site.
+    pub(super) fn serves(&self, site: &SiteId, bundle: &Sha256Digest) -> bool {
+        let found = releases::blob_for_site(&self.db, site.as_str(), bundle);
+        self.up && found.is_ok_and(|blob| blob.is_some())
+    }
+
+    pub(super) fn welcome(&mut self, site: SiteNo, session: Session, now_ms: u64) {
+        self.sessions.insert(site, (session, now_ms));
+    }
+
+    /// Remembers when a connection was last heard of.
+    pub(super) fn heard(&mut self, site: SiteNo, session: Session, now_ms: u64) {
+        if let Some(known) = self.sessions.get_mut(&site).filter(|known| known.0 == session) {
+            known.1 = now_ms;
+        }
+    }
+
+    /// The connections that the hub believes in, and when each was last heard of.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = (SiteNo, Session, u64)> {
+        self.sessions.iter().map(|(site, (session, heard_ms))| (*site, *session, *heard_ms))
+    }
+
+    fn document(&self, site: &SiteId, wanted: WantedDocument) -> Option<(DocumentKind, Vec<u8>)> {
+        let found = |sha256| assignments::document_for_site(&self.db, site, sha256).ok().flatten();
+        match wanted {
+            WantedDocument::Root(version) => {
+                let envelope = roots::envelope(&self.db, version).ok().flatten()?;
+                Some((DocumentKind::Root, envelope))
+            }
+            WantedDocument::Release(sha256) => Some((DocumentKind::Release, found(&sha256)?)),
+            WantedDocument::Assignment(sha256) => Some((DocumentKind::Assignment, found(&sha256)?)),
+        }
+    }
+}
+
+/// Knows a site as if it had been enrolled: a grant with certificates is made by no simulated site.
+fn enrol(connection: &Connection, site: &Site) -> Result<(), WorldError> {
+    let row = SiteRow {
+        site: site.id.clone(),
+        incarnation: 1,
+        contact: site.contact,
+        standing: Standing::Enrolled,
+        last: Counter::default(),
+        seen: None,
+    };
+    sites::put(connection, &row)?;
+    let key = SiteKeyRow {
+        key: site.key.public(),
+        site: site.id.clone(),
+        incarnation: 1,
+        chain_id: site.chain_id.clone(),
+        tls_sha256: Sha256Digest::of(site.id.as_str().as_bytes()),
+        revoked: false,
+    };
+    sites::add_key(connection, &key)?;
+    for (key, value) in &site.labels {
+        sites::set_label(connection, &site.id, key, value)?;
+    }
+    Ok(())
+}
+
+impl World {
+    /// Does what people do.
+    pub(super) fn act(&mut self, action: &Action) {
+        let now_ms = self.timeline.now_ms();
+        match action.act {
+            Act::HubDown => return self.lose_hub(),
+            Act::HubUp => return self.return_hub(),
+            Act::Assign | Act::Retire => {}
+        }
+        let (Some(app), now) = (action.app.clone(), self.hub.now(now_ms)) else { return };
+        if !self.hub.up {
+            return self.violated(
+                Invariant::Scenario,
+                None,
+                "the hub is down when it is told something".into(),
+            );
+        }
+        let chosen = SiteSelection { names: Vec::new(), selector: Some(action.sites.clone()) };
+        let done = self.hub.within(|connection| {
+            let directing = self.hub.directing();
+            if action.act == Act::Retire {
+                let wanted = Retire { app, sites: chosen, dry_run: false };
+                return retire_rows(connection, &directing, &wanted, ACTOR, &now);
+            }
+            let wanted = Assign {
+                app,
+                release: action.version.clone().map_or(ReleaseChoice::Newest, ReleaseChoice::Version),
+                sites: chosen,
+                parameters: BTreeMap::new(),
+                overlays: Vec::new(),
+                retry: false,
+                dry_run: false,
+            };
+            assign_rows(connection, &directing, wanted, ACTOR, &now)
+        });
+        match done {
+            Ok(_) => self.publish_waiting(),
+            Err(error) => self.violated(Invariant::Scenario, None, format!("the hub refuses: {error}")),
+        }
+    }
+
+    /// Publishes what is signed and not published.
+    pub(super) fn publish_waiting(&mut self) {
+        let waiting = match waiting_sites(&self.hub.db) {
+            Ok(waiting) => waiting,
+            Err(error) => return self.violated(Invariant::Scenario, None, error.to_string()),
+        };
+        for name in waiting {
+            if let Some(site) = self.names.get(&name).copied() {
+                self.publish(site);
+            }
+        }
+    }
+
+    /// Publishes a site's newest assignment, retained.
+    fn publish(&mut self, site: SiteNo) {
+        let name = self.sites[site].id.clone();
+        let published = self.hub.within(|connection| {
+            let newest = newest_desired(connection, &name)?;
+            if let Some(newest) = &newest {
+                assignments::mark_published(connection, &name, newest.counter)?;
+            }
+            Ok::<_, DbError>(newest)
+        });
+        match published {
+            Ok(Some(newest)) => {
+                self.check_signed(site, &newest.envelope);
+                self.hub.retained.insert(site, newest.envelope.clone());
+                let root_version = self.library.trusted.version;
+                self.send_down(site, Downward::Desired { envelope: newest.envelope, root_version });
+            }
+            Ok(None) => {}
+            Err(error) => self.violated(Invariant::Scenario, Some(site), error.to_string()),
+        }
+    }
+
+    /// A message of a site has come.
+    pub(super) fn up(&mut self, site: SiteNo, session: Session, message: Upward) {
+        if !self.hub.up || !self.hub.sessions.get(&site).is_some_and(|known| known.0 == session) {
+            return;
+        }
+        let now_ms = self.timeline.now_ms();
+        self.hub.heard(site, session, now_ms);
+        match message {
+            Upward::Conn(conn) => self.presence(site, &conn),
+            Upward::Batch(batch) => self.collect(site, &batch),
+            Upward::Get(wanted) => self.serve_documents(site, &wanted),
+        }
+    }
+
+    pub(super) fn presence(&mut self, site: SiteNo, conn: &Conn) {
+        let (name, now) = (self.sites[site].id.clone(), self.hub.now(self.timeline.now_ms()));
+        match self.hub.within(|connection| presence_rows(connection, &name, conn, &now)) {
+            Ok(true) => self.publish(site),
+            Ok(false) => {}
+            Err(error) => self.violated(Invariant::Scenario, Some(site), error.to_string()),
+        }
+    }
+
+    fn collect(&mut self, site: SiteNo, envelope: &[u8]) {
+        let (name, now) = (self.sites[site].id.clone(), self.hub.now(self.timeline.now_ms()));
+        let keys = sites::keys(&self.hub.db, &name).unwrap_or_default();
+        let batch = match verify_batch(envelope, &self.hub.fleet, &name, &keys) {
+            Ok(batch) => batch,
+            Err(error) => {
+                let text = format!("the hub refuses a batch that the site sealed: {error}");
+                return self.violated(Invariant::Receipts, Some(site), text);
+            }
+        };
+        self.check_batch(site, &batch);
+        let taken = self.hub.within(|connection| match sites::find(connection, &name)? {
+            Some(row) => take_batch(connection, &row, &batch, "mqtt", &now).map(Some),
+            None => Ok(None),
+        });
+        match taken {
+            Ok(taken) => self.check_taken(site, taken.as_ref()),
+            Err(error) => return self.violated(Invariant::Receipts, Some(site), error.to_string()),
+        }
+        self.heard_of(site);
+        if self.hub.owed.is_empty() {
+            self.timeline.after(ACKS_MS, Happening::Acks);
+        }
+        self.hub.owed.retain(|(owed, _)| *owed != site);
+        self.hub.owed.push((site, batch.outbox_epoch().clone()));
+    }
+
+    /// Sends the acks that are owed.
+    pub(super) fn send_acks(&mut self) {
+        for (site, outbox_epoch) in std::mem::take(&mut self.hub.owed) {
+            let name = &self.sites[site].id;
+            match ack_rows(&self.hub.db, &self.hub.fleet, name, &outbox_epoch) {
+                Ok(Some(ack)) => {
+                    let bytes = self.hub.directing().sign(&ack).to_json();
+                    self.send_down(site, Downward::Document(DocumentKind::Ack, bytes));
+                }
+                Ok(None) => {}
+                Err(error) => self.violated(Invariant::Receipts, Some(site), error.to_string()),
+            }
+        }
+    }
+
+    fn serve_documents(&mut self, site: SiteNo, wanted: &BTreeSet<WantedDocument>) {
+        for document in wanted {
+            if let Some((kind, bytes)) = self.hub.document(&self.sites[site].id, *document) {
+                self.send_down(site, Downward::Document(kind, bytes));
+            }
+        }
+    }
+
+    /// The hub notices that a connection is no more.
+    pub(super) fn missed(&mut self, site: SiteNo, session: Session, will: &Conn) {
+        if self.hub.up && self.hub.sessions.get(&site).is_some_and(|known| known.0 == session) {
+            self.hub.sessions.remove(&site);
+            self.presence(site, will);
+        }
+    }
+
+    /// The hub's process, or its machine, ends: what was not committed is gone, connections too.
+    pub(super) fn lose_hub(&mut self) {
+        if !self.hub.up {
+            return;
+        }
+        self.hub.up = false;
+        self.hub.owed.clear();
+        for site in 0..self.sites.len() {
+            self.break_link(site);
+        }
+        self.hub.sessions.clear();
+    }
+
+    /// It is back, with what was committed.
+    pub(super) fn return_hub(&mut self) {
+        if self.hub.up {
+            return;
+        }
+        self.hub.up = true;
+        self.hub.boots = self.hub.boots.wrapping_add(1);
+        self.hub.booted_ms = self.timeline.now_ms();
+        self.publish_waiting();
+    }
+}

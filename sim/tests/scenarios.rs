@@ -1,0 +1,55 @@
+//! Built-in scenarios at a small size: they hold, and one seed is one story.
+
+use airlift_sim::scenario::Scenario;
+use airlift_sim::world::{Outcome, World};
+
+fn run(name: &str, sites: u64, seed: u64) -> Outcome {
+    let scenario = Scenario::find(name).unwrap().with_sites(sites);
+    let outcome = World::new(scenario, seed).unwrap().run();
+    println!(
+        "{name} seed {seed}: {} sites, {} hours, {} steps, {} receipts",
+        outcome.sites,
+        outcome.passed_ms / 3_600_000,
+        outcome.steps,
+        outcome.receipts
+    );
+    for violation in &outcome.violations {
+        println!("  {violation}\n  again: airlift-sim replay {name} --seed {seed} --sites {sites}");
+    }
+    outcome
+}
+
+/// Runs a scenario with these seeds; the first is run twice.
+fn holds(name: &str, sites: u64, seeds: &[u64]) {
+    let mut first: Option<String> = None;
+    for seed in [seeds[0]].iter().chain(seeds) {
+        let outcome = run(name, sites, *seed);
+        assert!(outcome.violations.is_empty(), "{name} seed {seed}: {:?}", outcome.violations);
+        assert!(outcome.steps > 100 && outcome.receipts > 0, "{name} seed {seed}: nothing happened");
+        match &first {
+            None => first = Some(outcome.trace_hash),
+            Some(hash) if seed == &seeds[0] => assert_eq!(*hash, outcome.trace_hash, "one seed, two stories"),
+            Some(hash) => assert_ne!(*hash, outcome.trace_hash, "two seeds, one story"),
+        }
+    }
+}
+
+#[test]
+fn a_bad_release_is_rolled_back_everywhere() {
+    holds("bad-release", 5, &[1, 2]);
+}
+
+#[test]
+fn sites_that_only_sticks_reach_keep_up() {
+    holds("usb-only", 2, &[1]);
+}
+
+#[test]
+fn sites_outlive_their_hub_for_90_days() {
+    holds("hub-lost-for-90-days", 1, &[1]);
+}
+
+#[test]
+fn power_cuts_leave_no_work_for_hands() {
+    holds("power-cuts", 3, &[1, 2]);
+}
