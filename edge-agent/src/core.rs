@@ -193,6 +193,7 @@ impl Core {
             Event::ImagesLost { references } => self.on_images_lost(&references),
             Event::Api { op, reply } => self.on_api(t, op, reply),
             Event::ApiState { up, cluster } => self.on_api_state(t, up, cluster),
+            Event::ApiTrouble { reason } => self.on_api_trouble(reason),
             Event::Seen { object, uid, entry, .. } => self.on_seen(&object, &uid, entry),
             Event::Gone { object, uid } => self.on_gone(&object, &uid),
             Event::Listed { gvk } => self.on_listed(&gvk),

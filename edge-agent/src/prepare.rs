@@ -37,9 +37,9 @@ use crate::core::object::{
 use crate::ports::cluster::APP_LABEL;
 use crate::ports::images::{BlobSource, ImageToImport};
 use crate::ports::{Cluster, Content as _, Store};
-use crate::receive::content::DiskContent;
+use crate::receive::content::{DiskContent, from_io};
 use before::Before;
-use cache::Lines;
+use cache::{Lines, LinesError};
 
 /// Where workloads that can be scaled have their number of pods.
 pub const REPLICAS: &str = "/spec/replicas";
@@ -242,8 +242,10 @@ impl Bodies {
         let bundle = self.bundle(generation)?;
         let packed = self.content.open(&bundle.objects().digest).map_err(Failure::from)?;
         let path = self.dir.join(generation.id.to_hex());
-        let lines = Lines::unpack(packed, bundle.objects_raw().size, path)
-            .map_err(|error| app_failure(Code::BundleMalformed, error.to_string()))?;
+        let lines = Lines::unpack(packed, bundle.objects_raw().size, path).map_err(|error| match error {
+            LinesError::Io(error) => Failure::from(from_io(&error)),
+            error => app_failure(Code::BundleMalformed, error.to_string()),
+        })?;
         let renderer = self.renderer(&bundle, generation)?;
         let (mut hashes, mut autoscaled) = (ConfigHashes::default(), Vec::new());
         let mut opened = Opened {

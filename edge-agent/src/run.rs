@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use airlift_bundles::code::Code;
 use airlift_bundles::document::release::Platform;
 use airlift_bundles::ids::RandomId;
 use airlift_bundles::keys::SecretKey;
@@ -250,6 +251,7 @@ impl Agent {
         error!(%fault, "a commit failed: nothing of it was done, loading again from disk");
         self.pending.clear();
         self.dispatcher.drop_all();
+        self.dispatcher.replies().refuse_all(Code::StoreFailed, &fault.to_string());
         loop {
             tokio::time::sleep(RELOAD_AFTER).await;
             match load_core(&self.site, &self.ports, false).await {

@@ -13,11 +13,14 @@ use crate::run::ops::Replies;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The core gave no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// The agent is ending.
     #[error("the agent is ending")]
     Ending,
+    /// Its database fails, so nothing was decided.
+    #[error("the local database fails: {0}")]
+    Failed(String),
     /// It is too busy.
     #[error("the agent did not answer within {} s", PATIENCE.as_secs())]
     Busy,
@@ -63,7 +66,8 @@ impl Desk {
     pub async fn status(&self) -> Result<StatusReport, AskError> {
         match self.ask(LocalCommand::Status).await? {
             LocalReply::Status(report) => Ok(*report),
-            LocalReply::Done(_) | LocalReply::Refused { .. } => Err(AskError::Ending),
+            LocalReply::Refused { reason, .. } => Err(AskError::Failed(reason)),
+            LocalReply::Done(_) => Err(AskError::Ending),
         }
     }
 }

@@ -84,10 +84,11 @@ impl Core {
         let live = self.live.apps.get(&row.app);
         match row.step {
             AppStep::Apply | AppStep::Settle => {}
+            AppStep::Prepare if !self.live.api_up => {}
             _ => return None,
         }
         if !self.live.api_up {
-            return Some("waits for the API server, which does not answer".to_owned());
+            return Some(self.silence("waits for the API server, which does not answer"));
         }
         if let Some((object, error)) = live.and_then(|live| live.stopped.as_ref()) {
             return Some(format!("waits for the API server: {object}: {}", error.message));
@@ -96,6 +97,20 @@ impl Core {
             return Some(format!("waits for the API server: {object} cannot be read: {}", error.message));
         }
         self.live.node_trouble().map(|trouble| format!("waits for a node: {trouble}"))
+    }
+
+    pub(super) fn on_api_trouble(&mut self, reason: String) {
+        let reason = Some(reason);
+        self.live.status_dirty |= self.live.api_trouble != reason;
+        self.live.api_trouble = reason;
+    }
+
+    /// Says that the API server does not answer, and why, in its own words.
+    pub(super) fn silence(&self, words: &str) -> String {
+        match &self.live.api_trouble {
+            Some(trouble) => format!("{words}: {trouble}"),
+            None => words.to_owned(),
+        }
     }
 
     /// Writes a clock down. That counts as progress: the next start of the process goes on from there.

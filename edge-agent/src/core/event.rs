@@ -124,6 +124,11 @@ pub enum Event {
         /// UID of the kube-system namespace, the cluster's identity, where it is known.
         cluster: Option<Uid>,
     },
+    /// Why the API server does not answer; told before it is said to be down, and when the words change.
+    ApiTrouble {
+        /// In the server's words, or the connection's.
+        reason: String,
+    },
     /// A watch saw an object, at its start or after a change. Objects that are not ours are ignored.
     Seen {
         /// Its name.

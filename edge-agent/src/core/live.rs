@@ -47,6 +47,8 @@ pub(super) struct Live {
     pub documents_due: u64,
 
     pub api_up: bool,
+    /// Why it did not answer last.
+    pub api_trouble: Option<String>,
     pub nodes: Vec<NodeStatus>,
     /// Since when each node that is not Ready was seen to be so.
     pub away: BTreeMap<String, u64>,

@@ -197,7 +197,7 @@ impl Core {
     fn doubt(&self, app: &AppName) -> Option<String> {
         let live = self.live.apps.get(app);
         if !self.live.api_up {
-            return Some("the API server does not answer".to_owned());
+            return Some(self.silence("the API server does not answer"));
         }
         if !self.live.nodes.iter().any(|node| node.ready) {
             return Some("no node is Ready".to_owned());

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use airlift_bundles::layout::objects::{ObjectsError, ObjectsReader};
@@ -28,9 +28,18 @@ pub(super) enum LinesError {
 }
 
 impl Lines {
-    /// Unpacks a layer of `raw_size` bytes into `path`.
+    /// Unpacks a layer of `raw_size` bytes into `path`; nothing is left there where that fails.
     pub(super) fn unpack(packed: impl io::Read, raw_size: u64, path: PathBuf) -> Result<Self, LinesError> {
-        let mut file = BufWriter::new(File::create(&path)?);
+        let unpacked = Self::fill(packed, raw_size, &path);
+        if unpacked.is_err() {
+            let _ = std::fs::remove_file(&path); // a full disk must not stay fuller by it
+        }
+        let (file, starts) = unpacked?;
+        Ok(Self { file: Mutex::new(file), path, starts })
+    }
+
+    fn fill(packed: impl io::Read, raw_size: u64, path: &Path) -> Result<(File, Vec<u64>), LinesError> {
+        let mut file = BufWriter::new(File::create(path)?);
         let (mut starts, mut at) = (Vec::new(), 0);
         for object in ObjectsReader::new(packed, raw_size, &Limits::DEFAULT)? {
             let line = serde_json::to_vec(&object?).map_err(io::Error::from)?;
@@ -40,7 +49,7 @@ impl Lines {
         }
         starts.push(at);
         drop(file.into_inner().map_err(io::IntoInnerError::into_error)?);
-        Ok(Self { file: Mutex::new(File::open(&path)?), path, starts })
+        Ok((File::open(path)?, starts))
     }
 
     /// Number of objects.
@@ -65,5 +74,19 @@ impl Lines {
 impl Drop for Lines {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path); // the next start empties the cache
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_told_apart_from_content_that_cannot_be_read_and_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let unpack = |place: &str| Lines::unpack(&b"no layer"[..], 8, dir.path().join(place)).err();
+        assert!(matches!(unpack("not/there"), Some(LinesError::Io(_))));
+        assert!(matches!(unpack("here"), Some(LinesError::Layer(_))));
+        assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0);
     }
 }

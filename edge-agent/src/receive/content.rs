@@ -34,6 +34,8 @@ use writer::Command;
 
 /// Parts that wait for the writer; with 64 KiB each, 2 MiB.
 const QUEUE: usize = 32;
+/// Bytes that content leaves free: the database and the rendered objects of a rollout need a part of it.
+const ROOM_BYTES: u64 = 8 << 20;
 /// How often a fetch tells its progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -206,7 +208,30 @@ impl DiskContent {
                 None => return Err(refused(Code::BundleMalformed, format!("{digest} has no piece list"))),
             });
         }
+        self.check_room(&wants)?;
         self.complete(wants, progress).await
+    }
+
+    /// Refuses to begin what cannot be completed: a disk that is filled to the last byte takes the database along.
+    fn check_room(&self, wants: &[Want]) -> Result<(), ContentError> {
+        let here = |want: &Want, state: &State| {
+            let transfer = state.transfers.get(&want.sha256);
+            transfer
+                .map_or(0, |(_, bitmap)| bitmap.count_here() * airlift_bundles::pieces::PIECE_BYTES as u64)
+        };
+        let coming_bytes: u64 = {
+            let state = self.shared.lock();
+            wants.iter().map(|want| want.size().unwrap_or(0).saturating_sub(here(want, &state))).sum()
+        };
+        let free_bytes = self.shared.files.free_bytes().map_err(|error| from_io(&error))?;
+        if wants.is_empty() || coming_bytes.saturating_add(ROOM_BYTES) <= free_bytes {
+            return Ok(());
+        }
+        let reason = format!(
+            "{coming_bytes} bytes are to come and {ROOM_BYTES} must stay free, but only {free_bytes} are free in the \
+             state directory"
+        );
+        Err(ContentError { class: FailureClass::Environment, code: Code::DiskFull, reason })
     }
 }
 
@@ -352,7 +377,8 @@ fn refused(code: Code, reason: String) -> ContentError {
     ContentError { class: FailureClass::App, code, reason }
 }
 
-fn from_io(error: &io::Error) -> ContentError {
+/// A disk that fails is the surroundings' fault, and a full one has a code of its own.
+pub(crate) fn from_io(error: &io::Error) -> ContentError {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let code = if full { Code::DiskFull } else { Code::StoreFailed };
     ContentError { class: FailureClass::Environment, code, reason: error.to_string() }

@@ -104,10 +104,19 @@ impl Link for MqttLink {
             content: Arc::clone(&self.content),
             last_seq: Arc::clone(&self.last_seq),
         };
+        let now_open = Arc::clone(&self.open);
         tokio::spawn(async move {
             let events = session.events.clone();
             let reason = session.run(after, queue, closing).await;
-            let _ = events.send(Event::LinkDown { conn, reason }).await; // the core is gone: so is the need
+            // Where another connection took its place, its end is no news: a core that was loaded anew knows neither,
+            // and would ask for a third in the place of the second, without end.
+            let replaced = {
+                let open = now_open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.as_ref().is_some_and(|open| open.conn != conn)
+            };
+            if !replaced {
+                let _ = events.send(Event::LinkDown { conn, reason }).await; // the core is gone: so is the need
+            }
             let _ = ended.send(true); // as above
         });
     }

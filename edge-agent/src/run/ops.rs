@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use airlift_bundles::code::Code;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -61,6 +62,14 @@ impl Replies {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).requests.remove(&request);
         if let Some(sender) = sender {
             let _ = sender.send(reply); // whoever asked has left
+        }
+    }
+
+    /// Tells everybody who waits that nothing was done: the core that was asked is gone.
+    pub(crate) fn refuse_all(&self, code: Code, reason: &str) {
+        let waiting = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).requests);
+        for sender in waiting.into_values() {
+            let _ = sender.send(LocalReply::Refused { code, reason: reason.to_owned() }); // as above
         }
     }
 }

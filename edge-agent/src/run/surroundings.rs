@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::Ports;
 use crate::core::Event;
+use crate::core::api::ApiError;
 use crate::core::object::Uid;
 
 /// Between two looks while the API answers.
@@ -25,12 +26,16 @@ pub(super) async fn watch_site(ports: Ports, state_dir: PathBuf, events: mpsc::S
     let mut up: Option<(bool, Option<Uid>)> = None;
     let mut nodes: Option<Vec<NodeStatus>> = None;
     let mut free: Option<u64> = None;
+    let mut told: Option<String> = None;
     loop {
         let mut news = Vec::new();
         let cluster = ports.cluster.cluster_uid().await;
-        if let Err(error) = &cluster {
-            debug!(%error, "API server does not answer");
+        let trouble = cluster.as_ref().err().map(words);
+        if let Some(reason) = trouble.clone().filter(|_| trouble != told) {
+            debug!(reason, "API server does not answer");
+            news.push(Event::ApiTrouble { reason });
         }
+        told = trouble;
         let now = (cluster.is_ok(), cluster.ok());
         if up.as_ref() != Some(&now) {
             news.push(Event::ApiState { up: now.0, cluster: now.1.clone() });
@@ -57,5 +62,13 @@ pub(super) async fn watch_site(ports: Ports, state_dir: PathBuf, events: mpsc::S
             }
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Why the API server does not answer, for people: its status where it gave one, and its message.
+fn words(error: &ApiError) -> String {
+    match error.status {
+        0 => error.message.clone(),
+        status => format!("HTTP {status}: {}", error.message),
     }
 }

@@ -30,6 +30,12 @@ impl Files {
         self.partial.join(digest.to_hex())
     }
 
+    /// Bytes that may still be written.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.blobs)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     pub(super) fn size_of(&self, digest: &Sha256Digest) -> Option<u64> {
         fs::metadata(self.blob(digest)).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
     }
