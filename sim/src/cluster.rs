@@ -7,11 +7,9 @@
 //! that is down, throttles or fails. A StatefulSet that was in trouble stays so until its broken pod is deleted.
 //! Health is judged by the agent's own rules over the statuses it makes.
 //!
-//! Fields that cannot change are those of the product's own table. It does not model: schemas, defaulting and other
-//! validation (so an unknown field is accepted), list types beyond "named elements" and "one leaf", `Update` and
-//! subresource managers, ReplicaSets and pods as objects (pods exist only inside a health reading or a workload's
-//! list of them), rolling updates that keep old pods ready, scheduling,
-//! quotas, admission and webhooks, RBAC, and events. What a test needs of these it must ask of a real cluster.
+//! Fields that cannot change are those of the product's own table. Dry runs, namespaces that something holds and
+//! dependents are modelled too. What is not modelled stands in [`NOT_MODELLED`]: what a test needs of that it must
+//! ask of a real cluster.
 
 mod behaviour;
 pub mod contract;
@@ -38,6 +36,23 @@ use tokio::sync::{Notify, mpsc};
 pub use behaviour::Trouble;
 pub use model::{Model, WatchId};
 pub use settings::{Diagnosis, Fault, Settings};
+
+/// What the model does not do and a cluster does. The first ones are [`contract::DEPARTURES`], shown on both; the
+/// others can only be said.
+pub const NOT_MODELLED: [&str; 12] = [
+    contract::DEPARTURES[0].0,
+    contract::DEPARTURES[1].0,
+    contract::DEPARTURES[2].0,
+    contract::DEPARTURES[3].0,
+    contract::DEPARTURES[4].0,
+    contract::DEPARTURES[5].0,
+    "managers: nobody writes but by server-side apply, so there are no entries of `Update` or of a subresource",
+    "rolling updates: no old pod stays until a new one is ready",
+    "nodes: nothing is scheduled, evicted or collected",
+    "quotas and limits",
+    "permissions: everybody may do everything",
+    "events, logs and pods are there only inside a health reading or a workload's list of pods",
+];
 
 /// Milliseconds since any fixed moment, as the caller counts them.
 pub type MonoClock = Arc<dyn Fn() -> u64 + Send + Sync>;

@@ -12,38 +12,48 @@ use airlift_agent::core::api::ApiErrorClass;
 use airlift_agent::core::object::{Gvk, ObjectRef};
 use airlift_agent::ports::cluster::{ApplyRequest, Cluster as _};
 use airlift_bundles::ids::AppName;
-use airlift_sim::cluster::contract::{Bench, Check, RULES};
+use airlift_sim::cluster::contract::{Bench, Check, DEPARTURES, RULES, Rule};
+use airlift_tests::gate::Gate;
+use airlift_tests::say;
 use airlift_tests::site::Site;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-/// Runs a future inside of the site, on a runtime like the agent's.
-fn inside<F: Future<Output = ()>>(site: &Site, act: impl FnOnce() -> F + Send + 'static) {
-    let run = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(act());
-    };
-    if let Err(panic) = site.namespace().enter(run).join() {
-        std::panic::resume_unwind(panic);
-    }
-}
+use crate::inside::inside;
 
-#[test]
-fn a_real_cluster_keeps_every_rule_that_the_model_keeps() {
+/// Runs rules on a real cluster, by way of a gate that can throttle it.
+fn check(rules: &'static [Rule]) {
     let site = Site::borrow();
-    let kubeconfig = site.kubeconfig().to_owned();
+    let gate = Gate::start(&site);
     inside(&site, move || async move {
-        let cluster = KubeCluster::new(&kubeconfig);
+        let cluster = KubeCluster::new(gate.kubeconfig());
         let pause = || -> Check<'static> { Box::pin(sleep(Duration::from_millis(100))) };
-        for (number, (name, rule)) in RULES.iter().enumerate() {
-            println!("{name}");
-            let bench =
-                Bench { cluster: &cluster, prefix: format!("c{number}"), pause: &pause, has_pods: true };
+        let throttle = |on: bool| if on { gate.shut() } else { gate.open() };
+        for (number, (name, rule)) in rules.iter().enumerate() {
+            say(name);
+            let bench = Bench {
+                cluster: &cluster,
+                prefix: format!("c{number}"),
+                pause: &pause,
+                has_pods: true,
+                throttle: Some(&throttle),
+                is_model: false,
+            };
             timeout(Duration::from_secs(60), rule(&bench))
                 .await
                 .unwrap_or_else(|_| panic!("{name}: too slow"));
         }
     });
+}
+
+#[test]
+fn a_real_cluster_keeps_every_rule_that_the_model_keeps() {
+    check(&RULES);
+}
+
+#[test]
+fn a_real_cluster_differs_from_the_model_where_the_model_says_so() {
+    check(&DEPARTURES);
 }
 
 /// A connection, and the namespace in which these tests work: cleaning a site removes it.

@@ -5,6 +5,7 @@ mod cluster_contract;
 mod drift;
 mod holders;
 mod images;
+mod inside;
 mod interop;
 mod journey;
 mod kills;

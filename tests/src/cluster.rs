@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,7 +29,8 @@ pub struct Cluster {
     kubeconfig: PathBuf,
     /// The names of the sandbox image: its own, and the one made from its configuration's digest.
     sandbox_names: Vec<String>,
-    processes: Vec<Process>,
+    /// containerd first, then in the order in which they need each other.
+    processes: Mutex<Vec<Process>>,
     namespace: Namespace,
     bed: Bed,
 }
@@ -42,7 +44,7 @@ impl Cluster {
     pub fn start(number: u8) -> Self {
         let mut cluster = Self::make(number);
         cluster.start_containerd();
-        cluster.start_api_server();
+        cluster.start_api_server(&[]);
         cluster.start_controllers();
         cluster.start_kubelet();
         cluster
@@ -54,9 +56,46 @@ impl Cluster {
     /// When it does not come up, as above.
     #[must_use]
     pub fn start_api(number: u8) -> Self {
-        let mut cluster = Self::make(number);
-        cluster.start_api_server();
+        let cluster = Self::make(number);
+        cluster.start_api_server(&[]);
         cluster
+    }
+
+    /// The same, without what admission adds and controllers would take away: pods need no account, and claims go
+    /// when they are deleted. A definition is established after five seconds, as where several servers hear of it.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    #[must_use]
+    pub fn start_lenient_api(number: u8) -> Self {
+        let cluster = Self::make(number);
+        cluster.start_api_server(&[
+            "--disable-admission-plugins=ServiceAccount,StorageObjectInUseProtection",
+            "--apiserver-count=2",
+        ]);
+        cluster
+    }
+
+    /// Ends control plane and kubelet, and starts them again on an empty datastore, as after a lost disk: what ran
+    /// is in no API any more, and kube-system is another one. containerd goes on.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn replace_datastore(&self) {
+        // The last first: nobody misses what it needs.
+        while self.processes().len() > 1 {
+            let ended = self.processes().pop();
+            drop(ended);
+        }
+        fs::remove_dir_all(self.bed.dir().join("state")).expect("the datastore was there");
+        for log in ["kine", "kubelet"] {
+            // Its words of before would be taken for those of its start.
+            let log = self.bed.dir().join("logs").join(log).with_extension("log");
+            fs::rename(&log, log.with_extension("old.log")).expect("it has written a log");
+        }
+        self.start_api_server(&[]);
+        self.start_controllers();
+        self.start_kubelet();
     }
 
     /// Makes a site's place with nothing running in it.
@@ -66,7 +105,15 @@ impl Cluster {
         let namespace = Namespace::make(bed.name());
         namespace.add_dead_end(node_address(number), Ipv4Addr::new(10, 70, number, 1));
         let kubeconfig = write_keys(bed.dir(), &name, number);
-        Self { name, number, kubeconfig, sandbox_names: Vec::new(), processes: Vec::new(), namespace, bed }
+        Self {
+            name,
+            number,
+            kubeconfig,
+            sandbox_names: Vec::new(),
+            processes: Mutex::default(),
+            namespace,
+            bed,
+        }
     }
 
     /// The node's name, and the stem of every name of this cluster.
@@ -208,18 +255,20 @@ impl Cluster {
     }
 
     /// All that runs for it.
-    #[must_use]
-    pub fn processes(&self) -> &[Process] {
-        &self.processes
+    ///
+    /// # Panics
+    /// When a thread panicked while it held the list.
+    pub fn processes(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.processes.lock().expect("nothing panics while it holds the list")
     }
 
-    fn start_process(&mut self, name: &str, program: &Path, arguments: &[String]) {
+    fn start_process(&self, name: &str, program: &Path, arguments: &[String]) {
         let process = Process::start(&self.bed, &self.namespace, name, program, arguments, &[]);
-        self.processes.push(process);
+        self.processes().push(process);
     }
 
-    fn check_alive(&mut self) {
-        for process in &mut self.processes {
+    fn check_alive(&self) {
+        for process in self.processes().iter_mut() {
             if let Err(ended) = process.check_alive() {
                 panic!("{ended}");
             }
@@ -277,7 +326,7 @@ state = "{d}/run"
         self.sandbox_names = self.ctr(&["images", "list", "--quiet"]).lines().map(str::to_owned).collect();
     }
 
-    fn start_api_server(&mut self) {
+    fn start_api_server(&self, more: &[&str]) {
         let dir = self.bed.dir().to_owned();
         let d = dir.display();
         let address = node_address(self.number);
@@ -290,10 +339,10 @@ state = "{d}/run"
         self.start_process("kine", &built("kine"), &kine);
         wait_until("kine's port", Duration::from_secs(30), || {
             self.check_alive();
-            let log = self.processes.last().map_or_else(String::new, Process::log);
-            if log.contains("Kine available at") { Ok(()) } else { Err(log) }
+            let kine = self.processes().last().expect("it was started above").log();
+            if kine.contains("Kine available at") { Ok(()) } else { Err(kine) }
         });
-        let apiserver = [
+        let mut apiserver = vec![
             "--etcd-servers=http://127.0.0.1:2379".to_owned(),
             format!("--advertise-address={address}"),
             "--service-cluster-ip-range=10.90.0.0/16".to_owned(),
@@ -312,6 +361,7 @@ state = "{d}/run"
             format!("--service-account-key-file={d}/keys/accounts.pub"),
             format!("--service-account-signing-key-file={d}/keys/accounts.key"),
         ];
+        apiserver.extend(more.iter().map(ToString::to_string));
         self.start_process("kube-apiserver", &built("kube-apiserver"), &apiserver);
         wait_until("the API server", Duration::from_secs(120), || {
             self.check_alive();
@@ -320,7 +370,7 @@ state = "{d}/run"
         });
     }
 
-    fn start_controllers(&mut self) {
+    fn start_controllers(&self) {
         let dir = self.bed.dir().to_owned();
         let d = dir.display();
         for component in ["controller-manager", "scheduler"] {
@@ -339,7 +389,7 @@ state = "{d}/run"
         }
     }
 
-    fn start_kubelet(&mut self) {
+    fn start_kubelet(&self) {
         let dir = self.bed.dir().to_owned();
         let d = dir.display();
         let group = self.bed.name();

@@ -17,6 +17,11 @@ static IDLE: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
 /// The number of the next cluster.
 static NEXT: AtomicU8 = AtomicU8::new(1);
 
+/// The number of a cluster that no other has.
+pub(crate) fn next_number() -> u8 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A site's cluster for one test: nothing of an earlier test is on it, and nobody else uses it.
 #[derive(Debug)]
 pub struct Site {
@@ -37,7 +42,7 @@ impl Site {
                 clean(&cluster);
                 cluster
             }
-            None => Cluster::start(NEXT.fetch_add(1, Ordering::Relaxed)),
+            None => Cluster::start(next_number()),
         };
         Self { cluster: Some(cluster), spoilt: false }
     }

@@ -3,7 +3,12 @@
 //! The model is checked by this crate's tests and a real API server by the system tests, so the model can be
 //! trusted where the simulator and the demo use it.
 
+mod departures;
+mod ending;
+mod healing;
 mod holders;
+mod refusing;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -16,6 +21,8 @@ use airlift_agent::ports::cluster::{APP_LABEL, ApplyRequest, Cluster, Propagatio
 use airlift_bundles::ids::{AppName, Counter, Sha256Digest, Version};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+pub use departures::{DEPARTURES, dead_webhook};
 
 const OURS: &str = "airlift/shop";
 const OTHER: &str = "somebody";
@@ -32,6 +39,10 @@ pub struct Bench<'a> {
     pub pause: &'a dyn Fn() -> Check<'static>,
     /// Pods run here, so workloads can become ready or fail.
     pub has_pods: bool,
+    /// Makes the API server answer every request with 429, or none; `None` where nobody can.
+    pub throttle: Option<&'a dyn Fn(bool)>,
+    /// It is the model, which departs from a cluster where [`DEPARTURES`] says so.
+    pub is_model: bool,
 }
 
 /// A check at work.
@@ -41,24 +52,32 @@ pub type Check<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub type Rule = (&'static str, for<'a> fn(&'a Bench<'_>) -> Check<'a>);
 
 /// All checks. Each panics with what it found where the cluster breaks the rule.
-pub const RULES: [Rule; 17] = [
+pub const RULES: [Rule; 25] = [
     ("the cluster has one identity and at least one node", |bench| Box::pin(identity(bench))),
     ("kinds are resolved one by one", |bench| Box::pin(kinds(bench))),
     ("an apply creates, and the same again changes nothing", |bench| Box::pin(same_again(bench))),
     ("nothing is made in a namespace that is not there", |bench| Box::pin(no_namespace(bench))),
     ("a dry run changes nothing", |bench| Box::pin(dry_run(bench))),
+    ("a dry run refuses what would be refused", |bench| Box::pin(refusing::dry_refusals(bench))),
+    ("what cannot change is refused, and can be made anew", |bench| Box::pin(refusing::immutable(bench))),
     ("what is left out goes, and what others own stays", |bench| Box::pin(left_out(bench))),
     ("a field of others is a conflict unless forced", |bench| Box::pin(conflict(bench))),
     ("others' objects and others' marks are told apart from ours", |bench| Box::pin(ownership(bench))),
     ("an update of another object under our name is a conflict", |bench| Box::pin(stale_uid(bench))),
     ("a deletion reaches the object of that UID only", |bench| Box::pin(deletion(bench))),
+    ("a finalizer keeps an object that is going", |bench| Box::pin(ending::finalizer(bench))),
+    ("a namespace that is held takes nothing new", |bench| Box::pin(ending::stuck_namespace(bench))),
+    ("dependents go with their owner unless orphaned", |bench| Box::pin(ending::dependents(bench))),
     ("a watch lists, follows, and sees only ours", |bench| Box::pin(watch(bench))),
+    ("a watch tells of changes of hands", |bench| Box::pin(watching::changes_of_hands(bench))),
+    ("an API server with too much to do says so", |bench| Box::pin(refusing::throttled(bench))),
     ("a new kind is known some time after its definition", |bench| Box::pin(definition(bench))),
     ("health is judged, with evidence", |bench| Box::pin(health(bench))),
     ("what others have in a namespace is found", |bench| Box::pin(holders::namespaces(bench))),
     ("what others have of a kind is found", |bench| Box::pin(holders::definitions(bench))),
     ("claims are held by their pods and belong to their sets", |bench| Box::pin(holders::claims(bench))),
     ("an autoscaler's workload is known", |bench| Box::pin(holders::autoscalers(bench))),
+    ("a pod that its controller leaves can be deleted", |bench| Box::pin(healing::pods(bench))),
 ];
 
 impl Bench<'_> {
@@ -428,7 +447,9 @@ fn request(object: &ObjectRef, manager: &str, fields: Value) -> ApplyRequest {
     }
 }
 
-fn generation() -> Generation {
+/// Any generation, for calls that name one.
+#[must_use]
+pub fn generation() -> Generation {
     let digest = Sha256Digest::of(b"contract");
     Generation {
         id: digest,

@@ -1,5 +1,8 @@
 //! The model API server as a pure machine: every call carries the time, nothing runs by itself.
 
+mod ending;
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use airlift_agent::core::api::{ApiError, ApiErrorClass, Applied, Found};
 use airlift_agent::core::event::Event;
 use airlift_agent::core::object::{Gvk, Health, ObjectRef, Uid, Verdict};
 use airlift_agent::observe::{Surroundings, evidence, judge};
-use airlift_agent::ports::cluster::{APP_LABEL, ApplyRequest, Propagation, Resolved, Room};
+use airlift_agent::ports::cluster::{APP_LABEL, ApplyRequest, Resolved, Room};
 use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use serde_json::{Value, json};
@@ -19,8 +22,6 @@ use super::guard::{self, storage_version};
 use super::kinds;
 use super::ownership::{self, Managers};
 use super::settings::{Fault, Settings};
-
-mod pods;
 
 /// One watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,17 +164,17 @@ impl Model {
     pub fn apply(&mut self, now_ms: u64, request: &ApplyRequest) -> Result<Applied, ApiError> {
         self.door()?;
         self.known(&request.object.gvk)?;
+        let live = self.objects.get(&request.object);
         if let Some(namespace) = &request.object.namespace {
             match self.objects.get(&namespace_ref(namespace)) {
                 None => return Err(refuse(ApiErrorClass::NotFound, 404, "namespace not found")),
-                Some(found) if found.deleting => {
+                Some(found) if found.deleting && live.is_none() => {
                     let words = "the namespace is being terminated";
                     return Err(refuse(ApiErrorClass::Retryable, 403, words));
                 }
                 Some(_) => {}
             }
         }
-        let live = self.objects.get(&request.object);
         if let Some(uid) = &request.uid
             && live.is_none_or(|live| live.uid != *uid)
         {
@@ -226,39 +227,6 @@ impl Model {
         let stored =
             self.objects.get(object).ok_or_else(|| refuse(ApiErrorClass::NotFound, 404, "not found"))?;
         Ok(self.render(now_ms, object, stored))
-    }
-
-    /// Deletes with a UID precondition, and what its owner references reach unless they are orphaned.
-    ///
-    /// # Errors
-    /// As an API server's.
-    pub fn delete(
-        &mut self,
-        now_ms: u64,
-        object: &ObjectRef,
-        uid: &Uid,
-        propagation: Propagation,
-    ) -> Result<(), ApiError> {
-        self.door()?;
-        self.known(&object.gvk)?;
-        if self.objects.get(object).is_none_or(|stored| stored.uid != *uid) {
-            return Ok(());
-        }
-        if object.gvk.group.is_empty() && object.gvk.kind == "Namespace" {
-            self.due.insert((now_ms + self.settings.namespace_gone_after_ms, object.clone()));
-            self.mark_deleting(object);
-            return Ok(());
-        }
-        let finalizers = self.objects[object].body.pointer("/metadata/finalizers").and_then(Value::as_array);
-        if finalizers.is_some_and(|finalizers| !finalizers.is_empty()) {
-            self.mark_deleting(object);
-            return Ok(());
-        }
-        self.vanish(object);
-        if propagation != Propagation::Orphan {
-            self.collect_dependents(uid);
-        }
-        Ok(())
     }
 
     /// Those of `only` that exist.
@@ -456,13 +424,7 @@ impl Model {
     fn fulfil(&mut self, object: &ObjectRef) {
         let Some(stored) = self.objects.get_mut(object) else { return };
         if stored.deleting {
-            let name = Some(object.name.clone());
-            let inside: Vec<ObjectRef> =
-                self.objects.keys().filter(|inner| inner.namespace == name).cloned().collect();
-            for inner in inside {
-                self.vanish(&inner);
-            }
-            self.vanish(object);
+            self.empty_namespace(object);
             return;
         }
         stored.settled = true;
@@ -537,7 +499,7 @@ impl Model {
         stored.body = body;
         stored.managers = managers;
         let uid = stored.uid.clone();
-        if stored.deleting && stored.body.pointer("/metadata/finalizers").is_none() {
+        if stored.deleting && object.gvk.kind != "Namespace" && !ending::held(&stored.body) {
             self.vanish(object);
             return;
         }
@@ -564,49 +526,6 @@ impl Model {
         let after =
             if definition { self.settings.established_after_ms } else { self.settings.ready_after_ms };
         self.due.insert((now_ms + after, object.clone()));
-    }
-
-    fn mark_deleting(&mut self, object: &ObjectRef) {
-        if let Some(stored) = self.objects.get_mut(object) {
-            stored.deleting = true;
-        }
-        self.touch(object);
-    }
-
-    fn vanish(&mut self, object: &ObjectRef) {
-        let Some(stored) = self.objects.remove(object) else { return };
-        self.version += 1;
-        self.due.retain(|(_, other)| other != object);
-        if labelled(&stored.body) {
-            self.tell(&object.gvk, || Event::Gone { object: object.clone(), uid: stored.uid.clone() });
-        }
-        if object.gvk.kind == "CustomResourceDefinition" {
-            for (gvk, _) in kinds::defined_by(&stored.body) {
-                let of_kind: Vec<ObjectRef> =
-                    self.objects.keys().filter(|other| *other.gvk == gvk).cloned().collect();
-                for other in of_kind {
-                    self.vanish(&other);
-                }
-                self.kinds.remove(&gvk);
-            }
-        }
-    }
-
-    fn collect_dependents(&mut self, owner: &Uid) {
-        let owned = |stored: &Stored| {
-            let references = stored.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-            references.is_some_and(|list| list.iter().any(|reference| reference["uid"] == owner.0.as_str()))
-        };
-        let dependents: Vec<(ObjectRef, Uid)> = self
-            .objects
-            .iter()
-            .filter(|(_, stored)| owned(stored))
-            .map(|(object, stored)| (object.clone(), stored.uid.clone()))
-            .collect();
-        for (object, uid) in dependents {
-            self.vanish(&object);
-            self.collect_dependents(&uid);
-        }
     }
 
     /// Gives an object its next version and tells the watches.

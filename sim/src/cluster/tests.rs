@@ -5,7 +5,7 @@ use airlift_agent::core::object::Verdict;
 use airlift_bundles::document::release::Platform;
 use serde_json::json;
 
-use super::contract::{Bench, Check, RULES};
+use super::contract::{Bench, Check, DEPARTURES, RULES, Rule};
 use super::*;
 
 fn node(ready: bool) -> NodeStatus {
@@ -27,19 +27,45 @@ fn cluster() -> (ModelCluster, Arc<AtomicU64>) {
     (ModelCluster::new(model, Arc::new(move || clock.load(Ordering::Relaxed))), time)
 }
 
+async fn keeps(number: usize, (name, rule): Rule) {
+    let (cluster, time) = cluster();
+    let pause = || -> Check<'static> {
+        time.fetch_add(100, Ordering::Relaxed);
+        cluster.with(|_, _| ());
+        Box::pin(tokio::task::yield_now())
+    };
+    let throttle = |on: bool| {
+        let fault = on.then_some(Fault::Throttled { every: 1, retry_after_ms: 1000 });
+        cluster.with(|model, _| model.set_fault(fault));
+    };
+    println!("{name}");
+    let bench = Bench {
+        cluster: &cluster,
+        prefix: format!("c{number}"),
+        pause: &pause,
+        has_pods: true,
+        throttle: Some(&throttle),
+        is_model: true,
+    };
+    rule(&bench).await;
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn the_model_keeps_every_rule_of_the_contract() {
-    for (number, (name, rule)) in RULES.iter().enumerate() {
-        let (cluster, time) = cluster();
-        let pause = || -> Check<'static> {
-            time.fetch_add(100, Ordering::Relaxed);
-            cluster.with(|_, _| ());
-            Box::pin(tokio::task::yield_now())
-        };
-        println!("{name}");
-        let bench = Bench { cluster: &cluster, prefix: format!("c{number}"), pause: &pause, has_pods: true };
-        rule(&bench).await;
+    for (number, rule) in RULES.into_iter().enumerate() {
+        keeps(number, rule).await;
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_model_departs_from_a_cluster_where_it_says_so_and_the_design_lists_it() {
+    for (number, departure) in DEPARTURES.into_iter().enumerate() {
+        keeps(number, departure).await;
+        assert_eq!(NOT_MODELLED[number], departure.0);
+    }
+    let design = include_str!("../../DESIGN.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let missing: Vec<_> = NOT_MODELLED.into_iter().filter(|words| !design.contains(words)).collect();
+    assert!(missing.is_empty(), "sim/DESIGN.md does not say: {missing:?}");
 }
 
 fn request(kind: (&str, &str), namespace: Option<&str>, fields: Value) -> ApplyRequest {
