@@ -20,3 +20,4 @@ mod sources;
 mod statefulset;
 mod update;
 mod usb_import;
+mod weather;
