@@ -3,9 +3,10 @@
 use airlift_sim::scenario::Scenario;
 use airlift_sim::world::{Outcome, World};
 
+#[expect(clippy::print_stdout, reason = "the counts and seeds of a run belong to its protocol")]
 fn run(name: &str, sites: u64, seed: u64) -> Outcome {
-    let scenario = Scenario::find(name).unwrap().with_sites(sites);
-    let outcome = World::new(scenario, seed).unwrap().run();
+    let scenario = Scenario::find(name).expect("it is built in").with_sites(sites);
+    let outcome = World::new(scenario, seed).expect("the world is made").run();
     println!(
         "{name} seed {seed}: {} sites, {} hours, {} steps, {} receipts",
         outcome.sites,

@@ -261,7 +261,7 @@ impl World {
 
     /// A message of a site has come.
     pub(super) fn up(&mut self, site: SiteNo, session: Session, message: Upward) {
-        if !self.hub.up || !self.hub.sessions.get(&site).is_some_and(|known| known.0 == session) {
+        if !self.hub.up || self.hub.sessions.get(&site).is_none_or(|known| known.0 != session) {
             return;
         }
         let now_ms = self.timeline.now_ms();
