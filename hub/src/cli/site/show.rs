@@ -49,6 +49,8 @@ fn state(site: &SiteInfo) -> String {
         (Standing::Enrolled, Freshness::Fresh) => {
             let worst = site.apps.iter().filter(|app| !app.done).find(|app| app.reason.is_some());
             match worst.or_else(|| site.apps.iter().find(|app| !app.done)) {
+                // It went back from what is desired, or keeps it away: well, and yet not as it should be.
+                Some(app) if app.reason.is_some() && app.state == Some(AppState::Healthy) => "behind".into(),
                 Some(app) if app.reason.is_some() => {
                     app.state.as_ref().map_or_else(|| "waiting".into(), word)
                 }

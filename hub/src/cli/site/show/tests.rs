@@ -117,9 +117,10 @@ fn a_site_is_told_with_its_age_on_eighty_columns_in_the_words_that_the_site_itse
     assert!(!page.contains('\u{1b}'), "{page}");
     let text = joined(&page);
     for part in [
+        "site ship: behind contact not connected",
         "as of 2027-01-15T08:11:40Z (1 d 1 h ago); 2027-01-15T08:10:00Z by the site's own clock",
         "answers; 1 of 1 nodes Ready",
-        "5.0 GiB free",
+        "5.00 GiB free",
         "AL0404 assignment is older, 3 so far",
         "shop: healthy for 10 min, since 2027-01-15T08:00:00Z",
         "1.5.0 (seq 13) was tried and left: not healthy in time",
