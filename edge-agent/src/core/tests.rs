@@ -5,6 +5,7 @@ mod crew;
 mod documents;
 mod images;
 mod laws;
+mod outage;
 mod recovery;
 mod report;
 mod scenarios;
