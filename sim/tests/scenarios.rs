@@ -54,3 +54,8 @@ fn sites_outlive_their_hub_for_90_days() {
 fn power_cuts_leave_no_work_for_hands() {
     holds("power-cuts", 3, &[1, 2]);
 }
+
+#[test]
+fn chaos_breaks_no_invariant() {
+    holds("chaos", 8, &[1, 2]);
+}
