@@ -282,7 +282,7 @@ impl World {
             Happening::Acks => self.send_acks(),
             Happening::Act(number) => {
                 let action = self.scenario.action[number].clone();
-                self.act(&action);
+                self.act(number, &action);
             }
             Happening::Strike(fault, site) => self.strike(fault, site),
             Happening::Mend(mending) => self.mend(mending),

@@ -38,6 +38,8 @@ use crate::scenario::{Act, Action};
 
 /// Time between two rounds of acks.
 const ACKS_MS: u64 = 250;
+/// After which an operator whom the hub did not answer tries again.
+const TRY_AGAIN_MS: u64 = 60_000;
 /// Who did it, in the audit log.
 const ACTOR: &str = "scenario";
 
@@ -184,8 +186,8 @@ fn enrol(connection: &Connection, site: &Site) -> Result<(), WorldError> {
 }
 
 impl World {
-    /// Does what people do.
-    pub(super) fn act(&mut self, action: &Action) {
+    /// Does what people do; where the hub does not answer they try again.
+    pub(super) fn act(&mut self, number: usize, action: &Action) {
         let now_ms = self.timeline.now_ms();
         match action.act {
             Act::HubDown => return self.lose_hub(),
@@ -194,11 +196,7 @@ impl World {
         }
         let (Some(app), now) = (action.app.clone(), self.hub.now(now_ms)) else { return };
         if !self.hub.up {
-            return self.violated(
-                Invariant::Scenario,
-                None,
-                "the hub is down when it is told something".into(),
-            );
+            return self.timeline.after(TRY_AGAIN_MS, Happening::Act(number));
         }
         let chosen = SiteSelection { names: Vec::new(), selector: Some(action.sites.clone()) };
         let done = self.hub.within(|connection| {
