@@ -15,6 +15,8 @@ pub mod core;
 pub mod enrol;
 pub mod http;
 pub mod import;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 mod notify;
 pub mod observe;
 pub mod ports;

@@ -13,6 +13,8 @@ pub mod db;
 pub mod enrol;
 pub mod init;
 pub mod keyfile;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 pub mod plan;
 pub mod publish;
 pub mod serve;

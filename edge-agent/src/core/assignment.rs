@@ -82,10 +82,13 @@ impl Core {
             platforms.into_iter().collect()
         };
         let current = self.rows.assignments.get(&Slot::Current).map(|row| row.sha256);
+        let in_force = self.assignment_counter().zip(current);
+        #[cfg(feature = "mutations")]
+        let in_force = in_force.filter(|_| !crate::mutation::is(crate::mutation::Mutation::OldAssignments));
         let held = Held {
             identity: &identity,
             root: &self.root,
-            current: self.assignment_counter().zip(current),
+            current: in_force,
             release: &release,
             accepted: &self.rows.accepted,
             running: &running,

@@ -163,6 +163,10 @@ impl Core {
     }
 
     fn mark_drifted(&mut self, app: &AppName, object: &ObjectRef) {
+        #[cfg(feature = "mutations")]
+        if crate::mutation::is(crate::mutation::Mutation::BlindWatch) {
+            return;
+        }
         let live = self.live.app(app);
         live.drifted.insert(object.gvk.clone());
         live.surveyed.remove(&object.gvk);

@@ -201,11 +201,25 @@ impl Core {
             let link = &mut self.live.link;
             (link.sent_next, link.status_sent) = (upto + 1, status_seq.max(link.status_sent));
             link.resend_at = Some(now_ms + RESEND_MS);
+            #[cfg(feature = "mutations")]
+            self.forget_early(t, upto);
         }
         let unacked =
             self.meta.receipt_acked_next < self.meta.receipt_next || self.rows.outbox.contains_key(STATUS);
         if !unacked {
             self.live.link.resend_at = None;
+        }
+    }
+
+    /// Takes what was sent for acknowledged.
+    #[cfg(feature = "mutations")]
+    fn forget_early(&mut self, t: &mut Turn, upto: u64) {
+        let sha256 = self.rows.receipts.get(&upto).copied();
+        if let Some(sha256) = sha256
+            && crate::mutation::is(crate::mutation::Mutation::EarlyForgetting)
+        {
+            let mark = ReceiptMark { chain_id: self.meta.chain_id.clone(), upto, sha256 };
+            drop(self.free_receipts(t, &mark));
         }
     }
 

@@ -42,6 +42,15 @@ fn permitted(gvk: &Gvk, permissions: DeletePermissions) -> bool {
     permission(gvk).is_none_or(|permission| permission(&permissions))
 }
 
+/// Whether the plan holds the object no more.
+fn leaves(row: &ObjectRow) -> bool {
+    #[cfg(feature = "mutations")]
+    if crate::mutation::is(crate::mutation::Mutation::WidePruning) && row.object.gvk.kind == "ConfigMap" {
+        return row.applied.is_some();
+    }
+    row.wanted.is_none()
+}
+
 /// An object that is to be deleted: its wave, and its identity where it ever came to be.
 type Leaving = (u32, ObjectRef, Option<Uid>);
 
@@ -59,7 +68,7 @@ impl Core {
         let mut leaving: Vec<Leaving> = Vec::new();
         let mut kept = 0;
         for row in self.rows.objects.get(app).into_iter().flat_map(|rows| rows.values()) {
-            if row.wanted.is_none() {
+            if leaves(row) {
                 if permitted(&row.object.gvk, permissions) {
                     let uid = row.applied.as_ref().map(|applied| applied.uid.clone());
                     leaving.push((row.wave, row.object.clone(), uid));

@@ -1,0 +1,54 @@
+//! Invariants broken on purpose, so that the simulator's checkers can be seen to be awake. Only with the feature
+//! `mutations`, which no package is built with; each thread breaks at most one.
+
+use std::cell::Cell;
+
+use airlift_bundles::document::root::{Role, Root, TrustedRoot};
+use airlift_bundles::envelope::Envelope;
+use airlift_bundles::keys::SecretKey;
+use airlift_bundles::limits::Limits;
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// One signature is enough for a release, whatever the root says.
+    OneSignature,
+    /// An assignment is accepted whatever its number is.
+    OldAssignments,
+    /// Receipts count as acknowledged when they are sent.
+    EarlyForgetting,
+    /// Configuration that the healthy version holds is pruned too.
+    WidePruning,
+    /// What a watch sees is no drift.
+    BlindWatch,
+}
+
+thread_local! {
+    static CHOSEN: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+/// Breaks this from now on, or nothing, in cores that run on this thread.
+pub fn choose(mutation: Option<Mutation>) {
+    CHOSEN.set(mutation);
+}
+
+/// Whether this is broken.
+pub(crate) fn is(mutation: Mutation) -> bool {
+    CHOSEN.get() == Some(mutation)
+}
+
+/// The same root with a threshold of one for every release role, where that is broken.
+pub(crate) fn weakened(root: TrustedRoot) -> TrustedRoot {
+    if !is(Mutation::OneSignature) {
+        return root;
+    }
+    let mut weak: Root = (*root).clone();
+    weak.roles.releases.iter_mut().for_each(|role| role.threshold = 1);
+    // A root vouches for itself when it is taken back, so this one does, with a key of nobody's.
+    let key = SecretKey::from_seed(&[0xee; 32]);
+    weak.roles.root = Role { keyids: vec![key.public().key_id()], threshold: 1 };
+    weak.keys.insert(key.public().key_id(), key.public());
+    let mut envelope = Envelope::draft(&weak);
+    envelope.sign(&key);
+    TrustedRoot::stored(&envelope.to_json(), &Limits::DEFAULT).expect("it is signed by its own key")
+}

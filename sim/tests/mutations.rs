@@ -1,0 +1,112 @@
+//! Checkers that are awake: each deliberate break of agent or hub is caught, by the checker whose it is.
+#![cfg(feature = "mutations")]
+
+use airlift_agent::mutation::{self as agent, Mutation as InAgent};
+use airlift_hub::mutation::{self as hub, Mutation as InHub};
+use airlift_sim::invariants::Invariant;
+use airlift_sim::scenario::Scenario;
+use airlift_sim::world::World;
+
+/// Seeds until one must have shown it.
+const SEEDS: u64 = 3;
+
+/// A small world with everything that the mutations need: a second version, forged documents, power cuts, silence.
+const STORY: &str = r#"
+name = "mutated"
+about = "For the mutations."
+duration = "12h"
+quiet = "2h"
+[[group]]
+name = "town"
+count = 4
+[[release]]
+app = "till"
+version = "1.0.0"
+seq = 1
+[[release]]
+app = "till"
+version = "2.0.0"
+seq = 2
+[[action]]
+at = "1m"
+act = "assign"
+app = "till"
+version = "1.0.0"
+[[action]]
+at = "1h"
+act = "assign"
+app = "till"
+version = "2.0.0"
+[[fault]]
+kind = "forged"
+per_day = 60.0
+[[fault]]
+kind = "power-cut"
+per_day = 6.0
+lasts = ["10s", "1m"]
+[[fault]]
+kind = "partition"
+per_day = 6.0
+lasts = ["30m", "2h"]
+[[fault]]
+kind = "drift"
+per_day = 24.0
+[[expect]]
+app = "till"
+running = "2.0.0"
+known = true
+"#;
+
+/// The first violation that any of a few seeds shows.
+#[expect(clippy::print_stdout, reason = "what was caught belongs to a run's protocol")]
+fn found() -> Option<Invariant> {
+    (1..=SEEDS).find_map(|seed| {
+        let outcome =
+            World::new(Scenario::parse(STORY).expect("it is good"), seed).expect("the world is made").run();
+        for violation in &outcome.violations {
+            println!("seed {seed}: {violation}");
+        }
+        outcome.violations.first().map(|violation| violation.invariant)
+    })
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_broken() {
+    assert_eq!(found(), None);
+}
+
+#[test]
+fn a_release_with_too_few_signatures_is_caught() {
+    agent::choose(Some(InAgent::OneSignature));
+    assert_eq!(found(), Some(Invariant::Descent));
+}
+
+#[test]
+fn an_older_assignment_is_caught() {
+    agent::choose(Some(InAgent::OldAssignments));
+    assert_eq!(found(), Some(Invariant::Counters));
+}
+
+#[test]
+fn a_receipt_that_is_forgotten_too_early_is_caught() {
+    agent::choose(Some(InAgent::EarlyForgetting));
+    assert_eq!(found(), Some(Invariant::Durable));
+}
+
+#[test]
+fn a_prune_of_what_is_wanted_is_caught() {
+    agent::choose(Some(InAgent::WidePruning));
+    assert_eq!(found(), Some(Invariant::Deletions));
+}
+
+#[test]
+fn a_site_that_repairs_nothing_is_caught() {
+    agent::choose(Some(InAgent::BlindWatch));
+    assert_eq!(found(), Some(Invariant::Upkeep));
+}
+
+#[test]
+fn a_silent_site_that_is_shown_as_done_is_caught() {
+    hub::choose(Some(InHub::AlwaysFresh));
+    assert_eq!(found(), Some(Invariant::Stale));
+}
