@@ -56,7 +56,8 @@ impl Release {
         command
     }
 
-    /// The tables of the Kubernetes side: 2.x has cut it into three plugins.
+    /// The tables of the Kubernetes side: 2.x has cut it into three plugins, and would serve node plugins
+    /// on one socket for the whole machine, which two tests cannot share.
     fn config(self, snapshotter: &str, cni: &str) -> String {
         match self {
             Self::Distribution => format!(
@@ -77,6 +78,8 @@ stream_server_port = "0"
 snapshotter = "{snapshotter}"
 [plugins."io.containerd.cri.v1.runtime".cni]
 conf_dir = "{cni}"
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
 "#
             ),
         }
