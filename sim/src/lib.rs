@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod demo;
 pub mod images;
 pub mod invariants;
+mod live;
 mod run;
 pub mod scenario;
 pub mod world;
@@ -28,6 +29,11 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run a scenario in virtual time, and check the invariants at every step
     Run(run::RunArgs),
+    /// Run thousands of real agents on this machine against a real hub
+    Live(live::LiveArgs),
+    /// Agents of a live run, in one process
+    #[command(hide = true)]
+    Crowd(live::CrowdArgs),
     /// Run one seed again, and show what led to its violation
     Replay(run::ReplayArgs),
     /// List the scenarios that are built in
@@ -67,6 +73,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(AirliftSim { command: Command::App(arguments) }) => demo::write_app(&arguments.folder),
         Ok(AirliftSim { command: Command::Run(arguments) }) => run::run(&arguments),
         Ok(AirliftSim { command: Command::Replay(arguments) }) => run::replay(&arguments),
+        Ok(AirliftSim { command: Command::Live(arguments) }) => live::run(&arguments),
+        Ok(AirliftSim { command: Command::Crowd(arguments) }) => live::run_crowd(&arguments),
         Ok(AirliftSim { command: Command::List }) => run::list(),
         Ok(AirliftSim { command: Command::Schema }) => run::schema(),
         Err(error) => {

@@ -9,6 +9,7 @@ mod inside;
 mod interop;
 mod journey;
 mod kills;
+mod live;
 mod matrix;
 mod mqtt_fleet;
 mod offline;

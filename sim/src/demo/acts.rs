@@ -336,7 +336,7 @@ fn island_config() -> String {
 }
 
 /// Two ports that nobody listens on now.
-fn free_ports() -> Result<[u16; 2], DemoError> {
+pub(crate) fn free_ports() -> Result<[u16; 2], DemoError> {
     let mut random = [0; 2];
     getrandom::fill(&mut random).map_err(|error| DemoError::Options(format!("no randomness: {error}")))?;
     let from = u16::from_le_bytes(random) % (PORTS.end - PORTS.start);

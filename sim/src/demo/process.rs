@@ -53,6 +53,12 @@ impl Process {
         }
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Ends it as a power cut would (SIGKILL).
     pub async fn kill(mut self) {
         // It may have ended just now, which is as good.

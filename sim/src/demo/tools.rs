@@ -36,7 +36,7 @@ impl Tools {
         for folder in ["bin", "config", "logs"] {
             fs::create_dir_all(dir.join(folder)).map_err(DemoError::io(dir.join(folder)))?;
         }
-        for name in ["airlift", "airlift-agent"] {
+        for name in ["airlift", "airlift-agent", "airlift-sim"] {
             let link = dir.join("bin").join(name);
             symlink(&this, &link).map_err(DemoError::io(link))?;
         }
