@@ -1,10 +1,10 @@
 //! Images that somebody removes under a running agent come back from the node's own disk.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use airlift_tests::agent::Agent;
 use airlift_tests::app::Greeter;
-use airlift_tests::clock::wait_until;
+use airlift_tests::clock::{now, wait_until};
 use airlift_tests::hub::Hub;
 use airlift_tests::image::TestImage;
 use airlift_tests::namespace::HUB;
@@ -61,7 +61,7 @@ fn images_of_both_versions_and_of_kube_system_come_back_within_seconds_and_pods_
         if kept == 2 { Ok(()) } else { Err(leases) }
     });
     for round in 0..2 {
-        let began = Instant::now();
+        let began = now();
         site.remove_images();
         wait_until("all images to be back", BACK, || {
             let names = names(&site);

@@ -1,4 +1,6 @@
 //! System tests: the real product on real components, started by `tests/run`.
+#![expect(clippy::print_stdout, reason = "delays and counts belong to a story's protocol")]
+#![expect(clippy::unwrap_used, reason = "a step of a story that fails ends it, wherever it stands")]
 
 mod bed;
 mod cluster_contract;

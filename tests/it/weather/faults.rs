@@ -26,7 +26,8 @@ fn every_fault_of_the_surroundings_is_told_waited_out_and_blamed_on_no_release()
     station.roll_out(&Version::new(1, &image));
     station.converges(1);
 
-    let story: [(&str, fn(&Station<'_>, &TestImage)); 5] = [
+    type Fault = fn(&Station<'_>, &TestImage);
+    let story: [(&str, Fault); 5] = [
         ("a dead webhook that fails closed", webhook),
         ("a dead API service, and a namespace that cannot go", namespace),
         ("an API server that answers 429 for a minute", throttled),

@@ -54,7 +54,7 @@ fn every_row_of_the_health_table_holds_on_a_real_api_server() {
 fn cells(design: &str) -> BTreeSet<(String, Verdict)> {
     let table = design.split("## Health table").nth(1).unwrap_or_default();
     let rows = table.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
-    let mut above = vec![""; 5];
+    let mut above = [""; 5];
     let mut cells = BTreeSet::new();
     for row in rows.take_while(|line| line.starts_with('|')) {
         let row: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
