@@ -8,11 +8,14 @@ use clap::{Parser, Subcommand};
 
 pub mod cluster;
 pub mod demo;
+pub mod figures;
 pub mod images;
 pub mod invariants;
 mod live;
+pub mod report;
 mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod world;
 
 /// Shows and simulates Airlift fleets.
@@ -36,6 +39,10 @@ enum Command {
     Crowd(live::CrowdArgs),
     /// Run one seed again, and show what led to its violation
     Replay(run::ReplayArgs),
+    /// Make a run that violates something as small as it can be
+    Shrink(run::ShrinkArgs),
+    /// Run a scenario and write what it came to as one page of HTML
+    Report(run::ReportArgs),
     /// List the scenarios that are built in
     List,
     /// Print the JSON Schema of a scenario
@@ -75,6 +82,8 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(AirliftSim { command: Command::Replay(arguments) }) => run::replay(&arguments),
         Ok(AirliftSim { command: Command::Live(arguments) }) => live::run(&arguments),
         Ok(AirliftSim { command: Command::Crowd(arguments) }) => live::run_crowd(&arguments),
+        Ok(AirliftSim { command: Command::Shrink(arguments) }) => run::shrink(&arguments),
+        Ok(AirliftSim { command: Command::Report(arguments) }) => run::report(&arguments),
         Ok(AirliftSim { command: Command::List }) => run::list(),
         Ok(AirliftSim { command: Command::Schema }) => run::schema(),
         Err(error) => {

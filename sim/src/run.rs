@@ -1,30 +1,35 @@
-//! `airlift-sim run`, `replay`, `list` and `schema`: scenarios as people and scripts run them.
+//! `airlift-sim run`, `replay`, `shrink`, `report`, `list` and `schema`: scenarios as people and scripts run them.
+
+mod report;
+mod shrink;
+mod stage;
 
 use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-use crate::scenario::{SCHEMA, Scenario, ScenarioError};
+use crate::scenario::{SCHEMA, Scenario, ScenarioError, Span};
 use crate::world::{Outcome, World, WorldError};
+pub(crate) use report::ReportArgs;
+pub(crate) use shrink::ShrinkArgs;
+use stage::StageArgs;
 
 /// What `run` is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// A built-in scenario (`airlift-sim list`), or a file
-    scenario: String,
+    #[command(flatten)]
+    stage: StageArgs,
     /// The seed of a single run
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Runs one after the other, from and to: 1..20
     #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = parse_seeds)]
     seeds: Option<RangeInclusive<u64>>,
-    /// About so many sites instead of the scenario's own count; groups keep their shares
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    sites: Option<u64>,
     /// How results are printed; json ends with one object
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -33,14 +38,11 @@ pub(crate) struct RunArgs {
 /// What `replay` is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReplayArgs {
-    /// A built-in scenario, or a file
-    scenario: String,
+    #[command(flatten)]
+    stage: StageArgs,
     /// The seed
     #[arg(long)]
     seed: u64,
-    /// As in the run
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    sites: Option<u64>,
     /// Lines of the story to show
     #[arg(long, default_value_t = 40)]
     lines: usize,
@@ -62,6 +64,16 @@ enum RunError {
     World(#[from] WorldError),
     #[error("cannot print")]
     Print(#[from] io::Error),
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "the first run alone takes longer than {0}; nothing was written; give it more time with --within"
+    )]
+    NoTime(Span),
 }
 
 fn parse_seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
@@ -80,6 +92,16 @@ pub(crate) fn run(arguments: &RunArgs) -> ExitCode {
 /// Runs one seed again and shows its end.
 pub(crate) fn replay(arguments: &ReplayArgs) -> ExitCode {
     finish(replay_one(arguments))
+}
+
+/// Makes a run that violates something small.
+pub(crate) fn shrink(arguments: &ShrinkArgs) -> ExitCode {
+    finish(shrink::shrink(arguments))
+}
+
+/// Writes runs as a page.
+pub(crate) fn report(arguments: &ReportArgs) -> ExitCode {
+    finish(report::report(arguments))
 }
 
 /// Lists the built-in scenarios.
@@ -121,23 +143,22 @@ fn finish(outcome: Result<bool, RunError>) -> ExitCode {
     }
 }
 
-fn read(name: &str, sites: Option<u64>) -> Result<Scenario, ScenarioError> {
-    let scenario = Scenario::find(name)?;
-    Ok(match sites {
-        Some(sites) => scenario.with_sites(sites),
-        None => scenario,
-    })
-}
-
 fn cpu_ms() -> u64 {
-    let spent = clock_gettime(ClockId::ProcessCPUTime);
-    u64::try_from(spent.tv_sec).unwrap_or(0) * 1000 + u64::try_from(spent.tv_nsec).unwrap_or(0) / 1_000_000
+    clock_ms(ClockId::ProcessCPUTime)
 }
 
-/// The command that shows a run again.
-fn replay_command(name: &str, seed: u64, sites: Option<u64>) -> String {
-    let sites = sites.map(|sites| format!(" --sites {sites}")).unwrap_or_default();
-    format!("airlift-sim replay {name} --seed {seed}{sites}")
+fn monotonic_ms() -> u64 {
+    clock_ms(ClockId::Monotonic)
+}
+
+fn clock_ms(clock: ClockId) -> u64 {
+    let read = clock_gettime(clock);
+    u64::try_from(read.tv_sec).unwrap_or(0) * 1000 + u64::try_from(read.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Writes a file that a person asked for.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    std::fs::write(path, bytes).map_err(|source| RunError::Write { path: path.to_owned(), source })
 }
 
 fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
@@ -145,13 +166,13 @@ fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
     let mut out = io::stdout().lock();
     let mut totals = Totals::default();
     for seed in seeds.clone() {
-        let scenario = read(&arguments.scenario, arguments.sites)?;
+        let scenario = arguments.stage.read()?;
         let began_ms = cpu_ms();
         let outcome = World::new(scenario, seed)?.run();
         let spent_ms = cpu_ms() - began_ms;
-        let command = replay_command(&arguments.scenario, seed, arguments.sites);
+        let command = format!("{} --seed {seed}", arguments.stage.replay());
         if arguments.output == Output::Text {
-            print_run(&mut out, &arguments.scenario, seed, &outcome, spent_ms)?;
+            print_run(&mut out, &arguments.stage.scenario, seed, &outcome, spent_ms)?;
             if !outcome.violations.is_empty() {
                 writeln!(out, "  again: {command}")?;
             }
@@ -159,7 +180,7 @@ fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
         totals.add(seed, &outcome, spent_ms, &command);
     }
     if arguments.output == Output::Json {
-        let object = totals.object(&arguments.scenario, *seeds.start(), *seeds.end());
+        let object = totals.object(&arguments.stage.scenario, *seeds.start(), *seeds.end());
         writeln!(out, "{object}")?;
     }
     Ok(totals.violations.is_empty())
@@ -261,7 +282,7 @@ impl Totals {
 }
 
 fn replay_one(arguments: &ReplayArgs) -> Result<bool, RunError> {
-    let scenario = read(&arguments.scenario, arguments.sites)?;
+    let scenario = arguments.stage.read()?;
     let (outcome, told) = World::new(scenario, arguments.seed)?.run_telling();
     let mut out = io::stdout().lock();
     // The story of the site where it went wrong; everybody's where that is not said.

@@ -3,14 +3,15 @@
 //! Every table refuses fields that it does not know, and `scenarios/schema.json` says the same to editors.
 
 mod span;
+mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use airlift_bundles::document::enrolment::ContactClass;
-use airlift_bundles::ids::{AppName, Name, Version};
+use airlift_bundles::ids::{AppName, IdError, Name, SiteId, Version};
 use airlift_hub::plan::select::{Selector, SelectorError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use span::Span;
 
@@ -30,7 +31,7 @@ pub const SCHEMA: &str = include_str!("../scenarios/schema.json");
 const SITES_MAX: u64 = 1_000_000;
 
 /// One story.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Its name.
@@ -63,13 +64,16 @@ pub struct Scenario {
 }
 
 /// Sites that are alike.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// First part of its sites' names, and their label `group`.
     pub name: Name,
     /// How many.
     pub count: u64,
+    /// Their names, where they are not numbered.
+    #[serde(default)]
+    pub names: Vec<SiteId>,
     /// How they are reached.
     #[serde(default)]
     pub contact: ContactClass,
@@ -82,7 +86,7 @@ pub struct Group {
 }
 
 /// A way to the hub.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkSpec {
     /// Of each message, from and to; later messages may come first.
@@ -93,6 +97,17 @@ pub struct LinkSpec {
     pub lost_per_mille: u32,
     /// Messages in a thousand that come twice.
     pub repeated_per_mille: u32,
+}
+
+impl Group {
+    /// The name of its site of this number, which begins at 1.
+    ///
+    /// # Errors
+    /// Where group and number are too long for a site's name.
+    pub fn site(&self, number: u64) -> Result<SiteId, IdError> {
+        let own = usize::try_from(number - 1).ok().and_then(|at| self.names.get(at));
+        own.map_or_else(|| SiteId::new(&format!("{}-{number}", self.name)), |own| Ok(own.clone()))
+    }
 }
 
 impl Default for LinkSpec {
@@ -107,7 +122,7 @@ impl Default for LinkSpec {
 }
 
 /// One version of one app; its bundle is really built and its release really signed.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseSpec {
     /// The app.
@@ -143,7 +158,7 @@ fn soak() -> Span {
 }
 
 /// One thing that people do.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
     /// When.
@@ -166,7 +181,7 @@ fn all() -> String {
 }
 
 /// Kinds of deeds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// Assign a version.
@@ -180,7 +195,7 @@ pub enum Act {
 }
 
 /// Something that goes wrong at sites, or at the hub, again and again.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     /// What.
@@ -199,7 +214,7 @@ pub struct Fault {
 }
 
 /// Kinds of faults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// The site loses power: commits under way may or may not be on disk, content loses what was not synced.
@@ -231,7 +246,7 @@ pub enum FaultKind {
 }
 
 /// Somebody who carries a stick round.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Carrier {
     /// To which sites, by labels.
@@ -254,7 +269,7 @@ pub struct Carrier {
 }
 
 /// What must be so at a moment.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
     /// When; at the end where it is not said.
@@ -349,8 +364,39 @@ impl Scenario {
         let all = self.sites().max(1);
         for group in &mut self.group {
             group.count = (group.count * sites / all).max(1);
+            if !group.names.is_empty() {
+                group.count = group.count.min(group.names.len() as u64);
+                group.names.truncate(usize::try_from(group.count).unwrap_or(usize::MAX));
+            }
         }
         self
+    }
+
+    /// A site's name is there once.
+    fn check_names(&self) -> Result<(), ScenarioError> {
+        let mut names = BTreeSet::new();
+        for group in self.group.iter().filter(|group| !group.names.is_empty()) {
+            if group.names.len() as u64 != group.count {
+                let (name, names) = (&group.name, group.names.len());
+                let text = format!("group {name} has {names} names for {} sites", group.count);
+                return Err(ScenarioError::Senseless(text));
+            }
+            names.extend(&group.names);
+        }
+        let named: u64 =
+            self.group.iter().filter(|group| !group.names.is_empty()).map(|group| group.count).sum();
+        let mut numbered = self.group.iter().filter(|group| group.names.is_empty());
+        let taken = |group: &Group, name: &SiteId| {
+            let number =
+                name.as_str().strip_prefix(group.name.as_str()).and_then(|rest| rest.strip_prefix('-'));
+            number
+                .and_then(|number| number.parse().ok())
+                .is_some_and(|number| (1..=group.count).contains(&number))
+        };
+        if names.len() as u64 != named || numbered.any(|group| names.iter().any(|name| taken(group, name))) {
+            return Err(ScenarioError::Senseless("two sites have one name".into()));
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), ScenarioError> {
@@ -359,6 +405,7 @@ impl Scenario {
         {
             return senseless(format!("a scenario has 1 to {SITES_MAX} sites"));
         }
+        self.check_names()?;
         if self.quiet >= self.duration {
             return senseless("`quiet` is no shorter than `duration`".into());
         }

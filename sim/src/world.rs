@@ -13,6 +13,7 @@ mod happening;
 mod hub;
 mod library;
 mod link;
+mod measure;
 mod random;
 mod shell;
 mod site;
@@ -47,6 +48,8 @@ use carrier::Stick;
 use happening::{Happening, Leg, SiteNo, Start};
 use hub::Hub;
 use library::{BEGINNING_S, Library, at_once, director_key};
+use measure::Meter;
+pub use measure::{FleetMoment, Goal, GoalEnd, Measures, Order, SiteMeasures};
 use random::Random;
 use site::{Disk, Link, Node, Site, SiteContent};
 use timeline::Timeline;
@@ -116,6 +119,8 @@ pub struct Outcome {
     pub moved_bytes: u64,
     /// What must not be; a run ends at the first.
     pub violations: Vec<Violation>,
+    /// What it came to for each site.
+    pub measures: Measures,
 }
 
 /// A simulated world.
@@ -137,12 +142,15 @@ pub struct World {
     /// Faults are drawn until then.
     drawn_until_ms: u64,
     moved_bytes: u64,
+    meter: Meter,
     /// What happened last, where somebody wants to read it.
     told: Option<VecDeque<String>>,
 }
 
 /// How much of a story is kept to be read.
 const TOLD: usize = 400;
+/// Steps after which a run that may be stopped asks whether it is to go on: some milliseconds.
+const STEPS_BETWEEN_ASKING: u64 = 1 << 10;
 
 impl World {
     /// Makes the world of a scenario: bundles are packed, releases signed, sites enrolled.
@@ -162,6 +170,7 @@ impl World {
         }
         let hub = Hub::new(&library, &sites)?;
         let ledgers = sites.iter().map(|_| Ledger::default()).collect();
+        let meter = Meter::new(sites.len(), scenario.duration.ms());
         let drawn_until_ms = scenario.duration.ms() - scenario.quiet.ms();
         let mut world = Self {
             scenario,
@@ -179,6 +188,7 @@ impl World {
             remembered: Vec::new(),
             drawn_until_ms,
             moved_bytes: 0,
+            meter,
             told: None,
         };
         world.plan();
@@ -213,31 +223,45 @@ impl World {
     /// Runs to the scenario's end, or to the first violation.
     #[must_use]
     pub fn run(mut self) -> Outcome {
-        self.go_on();
+        self.go_on(|| true);
         self.outcome()
+    }
+
+    /// The same for as long as `goes_on` says, which is asked now and then; nothing where that was too short.
+    #[must_use]
+    pub fn run_while(mut self, goes_on: impl FnMut() -> bool) -> Option<Outcome> {
+        self.go_on(goes_on).then(|| self.outcome())
     }
 
     /// The same, with the last happenings in words.
     #[must_use]
     pub fn run_telling(mut self) -> (Outcome, Vec<String>) {
         self.told = Some(VecDeque::new());
-        self.go_on();
+        self.go_on(|| true);
         let told = self.told.take().map(Vec::from).unwrap_or_default();
         (self.outcome(), told)
     }
 
-    fn go_on(&mut self) {
+    /// Whether it came to an end.
+    fn go_on(&mut self, mut goes_on: impl FnMut() -> bool) -> bool {
         let end_ms = self.scenario.duration.ms();
+        if !goes_on() {
+            return false;
+        }
         while self.violations.is_empty() {
             let Some(next) = self.timeline.next(end_ms) else { break };
             self.steps += 1;
             self.trace.happens(self.timeline.now_ms(), next.mark());
             self.say(&next);
             self.happen(next);
+            if self.steps.is_multiple_of(STEPS_BETWEEN_ASKING) && !goes_on() {
+                return false;
+            }
         }
         if self.violations.is_empty() {
             self.check_end();
         }
+        true
     }
 
     fn say(&mut self, next: &Happening) {
@@ -259,6 +283,9 @@ impl World {
             receipts: self.ledgers.iter().map(|ledger| ledger.receipts.len() as u64).sum(),
             moved_bytes: self.moved_bytes,
             violations: self.violations,
+            measures: self
+                .meter
+                .finish(self.timeline.now_ms(), self.sites.into_iter().map(|site| (site.id, site.contact))),
         }
     }
 
@@ -321,8 +348,7 @@ fn node_status(library: &Library, ready: bool) -> NodeStatus {
 
 /// A site as its installation leaves it: its key, its grant, its first rows, an empty cluster.
 fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random) -> Result<Site, WorldError> {
-    let id = SiteId::new(&format!("{}-{number}", group.name))
-        .map_err(|error| WorldError::Refused(error.to_string()))?;
+    let id = group.site(number).map_err(|error| WorldError::Refused(error.to_string()))?;
     let key = SecretKey::from_seed(&random.bytes());
     let [chain_id, outbox_epoch, nonce] = std::array::from_fn(|_| RandomId::from_bytes(random.bytes()));
     let grant = Grant {
@@ -355,7 +381,7 @@ fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random)
     let disk = Disk::default();
     at_once(disk.durable.commit(writes))?;
     let mut labels = group.labels.clone();
-    labels.insert("group".into(), group.name.to_string());
+    labels.entry("group".into()).or_insert_with(|| group.name.to_string());
     let uids = random.below(1 << 32);
     Ok(Site {
         id,

@@ -181,6 +181,7 @@ impl World {
 
     /// Looks at all from outside, and comes back.
     pub(super) fn inspect(&mut self) {
+        self.measure_silence();
         if self.hub.up {
             self.record_contacts();
             for site in 0..self.sites.len() {
@@ -216,7 +217,7 @@ impl World {
     }
 
     /// Per connection that the hub believes in, when it last heard of it: pings come over those that stand.
-    fn heard(&self) -> BTreeMap<SiteNo, u64> {
+    pub(super) fn heard(&self) -> BTreeMap<SiteNo, u64> {
         let now_ms = self.timeline.now_ms();
         let stands = |site: SiteNo, session| self.sites[site].link.session == Some(session);
         let heard = |(site, session, heard_ms)| (site, if stands(site, session) { now_ms } else { heard_ms });

@@ -85,6 +85,7 @@ impl World {
         let content = &mut self.sites[site].content;
         let Some(transfer) = content.transfer.take() else { return };
         let arrived = (now_ms - transfer.began_ms).saturating_mul(transfer.bytes_per_s) / 1000;
+        self.meter.moved(site, transfer.by_stick, arrived);
         let have = content.partial.entry(transfer.bundle).or_default();
         *have = (*have + arrived) / SYNCED_BYTES * SYNCED_BYTES;
     }
@@ -93,9 +94,11 @@ impl World {
     pub(super) fn arrived(&mut self, site: SiteNo, ticket: u64) {
         let content = &mut self.sites[site].content;
         let Some(transfer) = content.transfer.take_if(|transfer| transfer.ticket == ticket) else { return };
-        content.partial.remove(&transfer.bundle);
+        let kept = content.partial.remove(&transfer.bundle).unwrap_or(0);
         content.held.insert(transfer.bundle);
-        self.moved_bytes += self.library.of_bundle(&transfer.bundle).map_or(0, |release| release.bytes);
+        let bytes = self.library.of_bundle(&transfer.bundle).map_or(0, |release| release.bytes);
+        self.moved_bytes += bytes;
+        self.meter.moved(site, transfer.by_stick, bytes.saturating_sub(kept));
         self.go_on_fetching(site);
     }
 }

@@ -117,6 +117,16 @@ pub(super) enum Upward {
     Get(BTreeSet<WantedDocument>),
 }
 
+impl Upward {
+    /// Bytes of documents in it.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Batch(batch) => batch.len() as u64,
+            Self::Conn(_) | Self::Get(_) => 0,
+        }
+    }
+}
+
 /// What the hub sends.
 #[derive(Debug, Clone)]
 pub(super) enum Downward {
@@ -126,6 +136,17 @@ pub(super) enum Downward {
     Desired { envelope: Vec<u8>, root_version: u64 },
     /// A document that was wanted, or an ack.
     Document(DocumentKind, Vec<u8>),
+}
+
+impl Downward {
+    /// Bytes of documents in it.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Desired { envelope, .. } => envelope.len() as u64,
+            Self::Document(_, bytes) => bytes.len() as u64,
+            Self::State { .. } => 0,
+        }
+    }
 }
 
 /// An ack that is owed.

@@ -217,7 +217,10 @@ impl World {
             assign_rows(connection, &directing, wanted, ACTOR, &now)
         });
         match done {
-            Ok(_) => self.publish_waiting(),
+            Ok(_) => {
+                self.measure_order(action);
+                self.publish_waiting();
+            }
             Err(error) => self.violated(Invariant::Scenario, None, format!("the hub refuses: {error}")),
         }
     }

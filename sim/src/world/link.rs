@@ -93,6 +93,7 @@ impl World {
     pub(super) fn send_up(&mut self, site: SiteNo, message: Upward) {
         let Some(session) = self.sites[site].link.session else { return };
         for delay_ms in self.passage(site) {
+            self.meter.moved(site, false, message.bytes());
             let message = Box::new(message.clone());
             self.timeline.after(delay_ms, Happening::Up(site, session, message));
         }
@@ -102,6 +103,7 @@ impl World {
     pub(super) fn send_down(&mut self, site: SiteNo, message: Downward) {
         let Some(session) = self.sites[site].link.session else { return };
         for delay_ms in self.passage(site) {
+            self.meter.moved(site, false, message.bytes());
             let message = Box::new(message.clone());
             self.timeline.after(delay_ms, Happening::Down(site, session, message));
         }

@@ -167,6 +167,7 @@ impl World {
             return;
         }
         self.check_writes(site, &writes);
+        self.meter.writes(site, &writes, self.timeline.now_ms());
         at_once(self.sites[site].disk.durable.commit(writes)).expect("the store in memory does not fail");
     }
 
