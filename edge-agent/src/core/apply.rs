@@ -35,8 +35,17 @@ impl Core {
         rows.filter(|row| row.wanted.is_some()).map(|row| row.object.gvk.clone()).collect()
     }
 
+    /// Whether listings are under way. Each event until their end would only find that again, and thousands of objects
+    /// make thousands of events.
+    fn is_listing(&self, app: &AppName) -> bool {
+        self.live.doing(app, |deed| matches!(deed, Deed::List(_)))
+    }
+
     /// Lists the kinds of the plan in the making; answers whether all are listed.
     pub(super) fn survey_plan(&mut self, t: &mut Turn, app: &AppName) -> bool {
+        if self.is_listing(app) {
+            return false;
+        }
         let Some(plan) = &self.live.app(app).plan else { return false };
         let objects: Vec<ObjectRef> = plan.objects.iter().map(|entry| entry.object.clone()).collect();
         self.survey(t, app, objects)
@@ -54,12 +63,10 @@ impl Core {
         }
         let done = by_kind.is_empty();
         for (gvk, only) in by_kind {
-            if !self.live.doing(app, |deed| matches!(deed, Deed::List(asked) if *asked == gvk)) {
-                self.live.app(app).found.retain(|object, _| object.gvk != gvk);
-                let op = self.live.begin_op(t.now, app, Deed::List(gvk.clone()));
-                let call = ApiCall::List { app: app.clone(), gvk, only: Arc::new(only) };
-                t.effect(Effect::Api { op, call });
-            }
+            self.live.app(app).found.retain(|object, _| object.gvk != gvk);
+            let op = self.live.begin_op(t.now, app, Deed::List(gvk.clone()));
+            let call = ApiCall::List { app: app.clone(), gvk, only: Arc::new(only) };
+            t.effect(Effect::Api { op, call });
         }
         done
     }
@@ -140,6 +147,10 @@ impl Core {
     pub(super) fn drive_apply(&mut self, t: &mut Turn, app: &AppName) {
         let mut kinds = BTreeSet::new();
         if self.live.app(app).todo.is_none() {
+            if self.is_listing(app) {
+                self.check_apply_time(t, app);
+                return;
+            }
             let Some(row) = self.rows.apps.get(app) else { return };
             if row.planned != row.working || self.plan_rows_lost(app) {
                 self.change_app(t, app, |row| row.planned = None);
@@ -179,6 +190,9 @@ impl Core {
             return Ok(false);
         }
         if self.live.app(app).todo.is_none() {
+            if self.is_listing(app) {
+                return Ok(false);
+            }
             let rows = self.rows.objects.get(app).into_iter().flat_map(BTreeMap::values);
             let objects = rows
                 .filter(|row| row.wanted.is_some() && kinds.contains(&row.object.gvk))
