@@ -22,6 +22,7 @@ use std::path::PathBuf;
 pub use build::{Packed, ReleaseFacts, pack, pack_with, write_archive};
 pub use images::{RemoteImage, RemoteImages};
 pub use source::{AppSource, ImageSource};
+pub use yaml::read_yaml_value;
 
 use crate::code::Code;
 use yaml::{YamlError, YamlWarning};

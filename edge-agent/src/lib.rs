@@ -15,6 +15,7 @@ pub mod core;
 pub mod enrol;
 pub mod http;
 pub mod import;
+mod memory;
 #[cfg(feature = "mutations")]
 pub mod mutation;
 mod notify;

@@ -21,6 +21,7 @@ use airlift_bundles::document::release::Platform;
 use airlift_bundles::ids::RandomId;
 use airlift_bundles::keys::SecretKey;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ pub const EVENTS: usize = 256;
 const COMMITS: usize = 64;
 /// How long a failed database is left alone before it is loaded again.
 const RELOAD_AFTER: Duration = Duration::from_secs(1);
+/// An agent that had nothing to do for so long is at rest.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Everything that an agent acts through.
 #[derive(Clone)]
@@ -118,6 +121,7 @@ pub struct Agent {
     dispatcher: Dispatcher,
     pending: VecDeque<Pending>,
     chronicle: Chronicle,
+    tidy: Option<fn()>,
 }
 
 impl Agent {
@@ -154,7 +158,14 @@ impl Agent {
         let core = load_core(&site, &ports, process_start).await?;
         let dispatcher = Dispatcher::new(site.clone(), ports.clone(), Arc::new(bodies), events);
         let (clock, pending, chronicle) = (Clock::system(), VecDeque::new(), Chronicle::default());
-        Ok(Self { site, ports, clock, core, dispatcher, pending, chronicle })
+        Ok(Self { site, ports, clock, core, dispatcher, pending, chronicle, tidy: None })
+    }
+
+    /// What to do each time that there was nothing to do for a while: a process with one agent tidies up then.
+    #[must_use]
+    pub fn when_quiet(mut self, tidy: fn()) -> Self {
+        self.tidy = Some(tidy);
+        self
     }
 
     /// Where local requests are answered; see [`crate::control`].
@@ -175,8 +186,18 @@ impl Agent {
         let owed = self.core.resume(self.clock.now());
         self.queue(owed);
         let mut watches = self.dispatcher.watch_surroundings();
-        let mut ending = false;
+        let (mut ending, mut tidied, mut worked) = (false, false, Instant::now());
         loop {
+            let quiet = self.tidy.filter(|_| !tidied && self.pending.is_empty());
+            let quiet = async {
+                match quiet {
+                    Some(tidy) => {
+                        tokio::time::sleep_until(worked + QUIET).await;
+                        tidy();
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             let wake = self
                 .dispatcher
                 .wake_at()
@@ -216,6 +237,10 @@ impl Agent {
                     self.dispatcher.woken();
                     Event::Wake
                 }
+                () = quiet => {
+                    tidied = true;
+                    continue;
+                }
             };
             match &event {
                 Event::OpEnded { op } => self.dispatcher.forget(*op),
@@ -223,6 +248,12 @@ impl Agent {
                 _ => {}
             }
             let step = self.core.step(self.clock.now(), event);
+            // Small news, such as that the disk is a little fuller, is no work.
+            if !step.writes.is_empty()
+                || step.effects.iter().any(|effect| !matches!(effect, Effect::Wake { .. }))
+            {
+                (tidied, worked) = (false, Instant::now());
+            }
             self.queue(step);
         }
     }

@@ -1,4 +1,5 @@
-//! TLS towards the hub: its CA by certificate or by digest, names and usage checked, time never a reason to refuse.
+//! TLS towards the hub and the API server: CAs by certificate or by digest, names and usage checked, time never a reason
+//! to refuse.
 //!
 //! A node without a clock may believe that it is 1970. The verifier first asks with the clock's time; where a
 //! certificate is not yet or no longer valid, it asks again at the bound that the certificate names.
@@ -22,8 +23,8 @@ pub enum TlsError {
     /// rustls refuses the pieces.
     #[error("TLS settings are not usable")]
     Rustls(#[from] rustls::Error),
-    /// The CA cannot verify servers.
-    #[error("hub CA is not usable: {0}")]
+    /// The authority cannot verify servers.
+    #[error("authority is not usable: {0}")]
     Verifier(String),
 }
 
@@ -37,7 +38,7 @@ pub fn granted(hub_ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result
         .collect::<Result<_, _>>()
         .map_err(|_| TlsError::Pem("site certificate"))?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|_| TlsError::Pem("TLS key"))?;
-    let verifier = HubVerifier { trust: Trust::Ca(verifier_of(&ca)?) };
+    let verifier = ServerVerifier { trust: Trust::Ca(verifier_of(std::slice::from_ref(&ca))?) };
     let builder = builder(verifier)?;
     Ok(builder.with_client_auth_cert(chain, key)?)
 }
@@ -47,12 +48,27 @@ pub fn granted(hub_ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result
 /// # Errors
 /// [`TlsError`].
 pub fn pinned(hub_key_sha256: Sha256Digest) -> Result<ClientConfig, TlsError> {
-    Ok(builder(HubVerifier { trust: Trust::Digest(hub_key_sha256) })?.with_no_client_auth())
+    Ok(builder(ServerVerifier { trust: Trust::Digest(hub_key_sha256) })?.with_no_client_auth())
+}
+
+/// Settings for an API server: its authorities, and who we are where that is said by certificate.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn cluster(
+    authorities: &[CertificateDer<'_>],
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<ClientConfig, TlsError> {
+    let builder = builder(ServerVerifier { trust: Trust::Ca(verifier_of(authorities)?) })?;
+    Ok(match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    })
 }
 
 type Builder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
 
-fn builder(verifier: HubVerifier) -> Result<Builder, TlsError> {
+fn builder(verifier: ServerVerifier) -> Result<Builder, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -60,9 +76,11 @@ fn builder(verifier: HubVerifier) -> Result<Builder, TlsError> {
         .with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
-fn verifier_of(ca: &CertificateDer<'_>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+fn verifier_of(authorities: &[CertificateDer<'_>]) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.clone().into_owned())?;
+    for authority in authorities {
+        roots.add(authority.clone().into_owned())?;
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
@@ -77,11 +95,11 @@ enum Trust {
 }
 
 #[derive(Debug)]
-struct HubVerifier {
+struct ServerVerifier {
     trust: Trust,
 }
 
-impl HubVerifier {
+impl ServerVerifier {
     fn trusted(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
         let digest = match &self.trust {
             Trust::Ca(verifier) => return Ok(Arc::clone(verifier)),
@@ -93,11 +111,11 @@ impl HubVerifier {
                 .is_ok_and(|parsed| Sha256Digest::of(&parsed.subject_public_key_info()) == *digest)
         };
         let ca = chain.iter().find(is_pinned).ok_or_else(unknown)?;
-        verifier_of(ca).map_err(|_| unknown())
+        verifier_of(std::slice::from_ref(ca)).map_err(|_| unknown())
     }
 }
 
-impl ServerCertVerifier for HubVerifier {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -120,7 +138,7 @@ impl ServerCertVerifier for HubVerifier {
         warn!(
             clock_unix_s = now.as_secs(),
             bound_unix_s = bound.as_secs(),
-            "clock is outside the hub certificate's validity"
+            "clock is outside a server certificate's validity"
         );
         ask(bound)
     }
@@ -199,7 +217,7 @@ mod tests {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(unix_s));
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        HubVerifier { trust }.verify_server_cert(&hub.leaf, std::slice::from_ref(&hub.ca), &name, &[], at)
+        ServerVerifier { trust }.verify_server_cert(&hub.leaf, std::slice::from_ref(&hub.ca), &name, &[], at)
     }
 
     #[test]
@@ -208,7 +226,7 @@ mod tests {
         for unix_s in [0, 1_700_000_000, 4_300_000_000] {
             let ca = CertificateDer::from_pem_slice(hub.ca_pem.as_bytes()).unwrap();
             assert!(
-                verdict(Trust::Ca(verifier_of(&ca).unwrap()), &hub, "hub.example", unix_s).is_ok(),
+                verdict(Trust::Ca(verifier_of(&[ca]).unwrap()), &hub, "hub.example", unix_s).is_ok(),
                 "{unix_s}"
             );
             assert!(verdict(Trust::Digest(hub.spki), &hub, "hub.example", unix_s).is_ok(), "{unix_s}");
@@ -221,7 +239,7 @@ mod tests {
         for unix_s in [0, 1_700_000_000, 4_300_000_000] {
             assert!(verdict(Trust::Digest(hub.spki), &hub, "other.example", unix_s).is_err());
             assert!(verdict(Trust::Digest(other.spki), &hub, "hub.example", unix_s).is_err());
-            let ca = verifier_of(&other.ca).unwrap();
+            let ca = verifier_of(std::slice::from_ref(&other.ca)).unwrap();
             assert!(verdict(Trust::Ca(ca), &hub, "hub.example", unix_s).is_err());
         }
     }

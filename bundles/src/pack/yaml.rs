@@ -142,6 +142,19 @@ pub(crate) fn read_yaml(text: &str, depth_max: usize) -> Result<YamlFile, YamlEr
     Ok(YamlFile { documents, warnings: composer.warnings })
 }
 
+/// Reads a YAML or JSON file of one document as JSON, nested at most `depth_max` levels: a configuration file, whose lines
+/// nobody needs.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn read_yaml_value(text: &str, depth_max: usize) -> Result<Value, String> {
+    let file = read_yaml(text, depth_max).map_err(|error| format!("line {}: {error}", error.line))?;
+    match file.documents.as_slice() {
+        [one] => Ok(one.to_value()),
+        documents => Err(format!("it has {} documents, not one", documents.len())),
+    }
+}
+
 type Events<'a> = Parser<'a, granit_parser::StrInput<'a>>;
 
 fn next_event<'a>(events: &mut Events<'a>) -> Result<Option<(Event<'a>, Span)>, YamlError> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::Sender;
@@ -122,23 +121,21 @@ async fn watch_from(
     ];
     let ask = Ask::get(with_query(path.to_owned(), &query), METADATA);
     let opened = timeout(WATCH_SILENCE, shared.connection.open(&ask)).await;
-    let response = match opened.map_err(|_| unavailable("watch was not opened in time"))? {
+    let mut reply = match opened.map_err(|_| unavailable("watch was not opened in time"))? {
         Err(error) if error.status == 410 => return Ok(End::Lost),
         Err(error) if error.class == ApiErrorClass::NotFound => return Err(kind_unknown(&gvk.to_string())),
         other => other?,
     };
-    let mut body = response.into_body();
     let mut buffer: Vec<u8> = Vec::new();
     loop {
-        let frame = tokio::select! {
+        let bytes = tokio::select! {
             biased;
             () = events.closed() => return Ok(End::Unheard),
-            frame = timeout(WATCH_SILENCE, body.frame()) => frame,
+            bytes = timeout(WATCH_SILENCE, reply.next()) => bytes,
         };
         // Silence, a broken connection and the end in order all mean: go on from the last event.
-        let Ok(Some(Ok(frame))) = frame else { return Ok(End::At(version)) };
-        let Ok(data) = frame.into_data() else { continue };
-        buffer.extend_from_slice(&data);
+        let Ok(Some(Ok(bytes))) = bytes else { return Ok(End::At(version)) };
+        buffer.extend_from_slice(&bytes);
         let mut begin = 0;
         while let Some(end) = buffer[begin..].iter().position(|&byte| byte == b'\n') {
             let line = &buffer[begin..begin + end];

@@ -23,6 +23,7 @@ use crate::control::desk::Desk;
 use crate::control::server::{ControlSocket, Hands};
 use crate::core::Event;
 use crate::import::Containerd;
+use crate::memory;
 use crate::notify::Notifier;
 use crate::ports::{Content, Images, Link, Store};
 use crate::receive::content::DiskContent;
@@ -39,6 +40,7 @@ const MEDIA_QUEUE: usize = 16;
 
 /// Lives until a signal says end.
 pub(super) async fn run(config: Config, world: World) -> Result<(), Failure> {
+    memory::begin();
     let ring = log::start();
     let mut shutdown = end_on_signal()?;
     let notifier = Notifier::from_environment();
@@ -142,7 +144,7 @@ async fn serve(
         media: media_requests,
     };
     let writer = ReceiptWriter::new(Arc::clone(&site.key), enrolled.meta.clone(), Arc::clone(&store));
-    let agent = Agent::load(site, ports, events.clone()).await?;
+    let agent = Agent::load(site, ports, events.clone()).await?.when_quiet(memory::give_back);
     let desk = Desk::new(events, agent.replies());
     let loader = Loader { desk, store, content: content as Arc<dyn Content> };
     info!(site = %enrolled.meta.site, version = env!("CARGO_PKG_VERSION"), "agent starts");
