@@ -24,6 +24,7 @@ mod drift;
 mod heal;
 mod live;
 mod local;
+mod lost;
 mod need;
 pub mod outbox;
 mod outcome;

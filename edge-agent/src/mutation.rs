@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use airlift_bundles::document::assignment::Assignment;
 use airlift_bundles::document::root::{Role, Root, TrustedRoot};
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::keys::SecretKey;
@@ -21,6 +22,12 @@ pub enum Mutation {
     WidePruning,
     /// What a watch sees is no drift.
     BlindWatch,
+    /// Files are taken for the blobs whose names they bear.
+    UnreadDigests,
+    /// Assignments that are younger than the wall clock are refused.
+    ClockRefuses,
+    /// Assignments may be of any size.
+    WideLimits,
 }
 
 thread_local! {
@@ -35,6 +42,23 @@ pub fn choose(mutation: Option<Mutation>) {
 /// Whether this is broken.
 pub(crate) fn is(mutation: Mutation) -> bool {
     CHOSEN.get() == Some(mutation)
+}
+
+/// How much of an assignment is read.
+pub(crate) fn limits() -> Limits {
+    if !is(Mutation::WideLimits) {
+        return Limits::DEFAULT;
+    }
+    Limits { document_bytes: 64 << 20, json_depth: 1_000, signatures: 1_000, ..Limits::DEFAULT }
+}
+
+/// Whether an assignment is refused because the wall clock has not reached the moment of its signing.
+pub(crate) fn refuses_as_young(now: crate::core::Now, bytes: &[u8]) -> bool {
+    let read = || -> Option<Assignment> {
+        Envelope::parse(bytes, &Limits::DEFAULT).ok()?.read_unverified(&Limits::DEFAULT).ok()
+    };
+    let issued_ms = read().and_then(|read| u64::try_from(read.issued_at.unix_s()).ok()).map(|s| s * 1000);
+    is(Mutation::ClockRefuses) && now.wall_ms < issued_ms
 }
 
 /// The same root with a threshold of one for every release role, where that is broken.

@@ -11,7 +11,7 @@ mod room;
 mod stopped;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,8 +20,8 @@ use airlift_bundles::document::release::Statement;
 use airlift_bundles::document::root::Scope;
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{Name, Sha256Digest};
+use airlift_bundles::layout::Bundle;
 use airlift_bundles::layout::app::HealthRule;
-use airlift_bundles::layout::{Blobs as _, Bundle};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::render::config_hash::ConfigHashes;
 use airlift_bundles::render::object::ObjectId;
@@ -36,7 +36,7 @@ use crate::core::object::{
 };
 use crate::ports::cluster::APP_LABEL;
 use crate::ports::images::{BlobSource, ImageToImport};
-use crate::ports::{Cluster, Content as _, Store};
+use crate::ports::{Cluster, Store};
 use crate::receive::content::{DiskContent, from_io};
 use before::Before;
 use cache::{Lines, LinesError};
@@ -217,9 +217,9 @@ impl Bodies {
         let chosen: BTreeSet<Name> = generation.overlays.iter().cloned().collect();
         let mut overlays = BTreeMap::new();
         for (name, blob) in bundle.overlays().iter().filter(|(name, _)| chosen.contains(name)) {
-            let bytes = self.content.read_blob(&blob.digest, limits.whole_item_bytes);
-            let bytes = bytes.map_err(|error| surroundings(error.to_string()))?;
-            let bytes = bytes.ok_or_else(|| surroundings(format!("overlay {name} is not here")))?;
+            let mut bytes = Vec::new();
+            let packed = self.content.open_checked(&blob.digest)?.take(limits.whole_item_bytes);
+            BufReader::new(packed).read_to_end(&mut bytes).map_err(|error| from_io(&error))?;
             let overlay = Overlay::parse(&bytes, limits);
             let overlay = overlay
                 .map_err(|error| app_failure(Code::BundleMalformed, format!("overlay {name}: {error}")))?;
@@ -240,7 +240,7 @@ impl Bodies {
             return Ok(Arc::clone(opened));
         }
         let bundle = self.bundle(generation)?;
-        let packed = self.content.open(&bundle.objects().digest).map_err(Failure::from)?;
+        let packed = self.content.open_checked(&bundle.objects().digest)?;
         let path = self.dir.join(generation.id.to_hex());
         let lines = Lines::unpack(packed, bundle.objects_raw().size, path).map_err(|error| match error {
             LinesError::Io(error) => Failure::from(from_io(&error)),

@@ -149,6 +149,8 @@ pub enum ApiErrorClass {
     },
     /// No connection, timeout, 5xx, a failing webhook: the settle clock stands.
     Unavailable,
+    /// Nothing was asked of the server: content of the bundle is damaged or gone on this disk.
+    ContentLost,
     /// The precondition failed: the object of that name is another one now.
     Conflict,
     /// Not there (404 of an object, or of its namespace).

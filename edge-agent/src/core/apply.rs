@@ -13,6 +13,7 @@ use airlift_bundles::ids::{AppName, Sha256Digest};
 use super::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied, Found};
 use super::event::{Failure, FailureClass, OpId};
 use super::live::{Deed, Op};
+use super::lost::LOST_PAUSE_MS;
 use super::need::{Need, foreign, need};
 use super::object::{GenerationId, Gvk, ObjectEntry, ObjectRef, Uid, Verdict};
 use super::state::{Purpose, Step as AppStep};
@@ -336,6 +337,13 @@ impl Core {
         if reply.is_ok() {
             live.window.replied(t.now.mono_ms.saturating_sub(since_ms));
         }
+        if let Err(error) = &reply
+            && present
+            && self.lost_body(t, &app, error)
+        {
+            return;
+        }
+        let live = self.live.app(&app);
         match (deed, reply) {
             (Deed::List(gvk), Ok(ApiReply::Listed(found))) if present => {
                 live.found.extend(found.into_iter().map(|found| (found.object.clone(), found)));
@@ -469,6 +477,7 @@ impl Core {
                 pause_ms = pause_ms.max(retry_after_ms.min(60_000));
             }
             ApiErrorClass::Unavailable => live.window.halve(),
+            ApiErrorClass::ContentLost => pause_ms = LOST_PAUSE_MS,
             ApiErrorClass::Final => pause_ms = REPAIR_PAUSE_MS_MAX,
             _ => {}
         }
@@ -479,7 +488,7 @@ impl Core {
     /// Says what is waited for, and lets the settle clock run unless only the surroundings are to blame.
     fn note_wait(&mut self, t: &mut Turn, app: &AppName, object: &ObjectRef, error: &ApiError) {
         let surroundings = match error.class {
-            ApiErrorClass::Throttled { .. } | ApiErrorClass::Unavailable => true,
+            ApiErrorClass::Throttled { .. } | ApiErrorClass::Unavailable | ApiErrorClass::ContentLost => true,
             // What is going, by itself or with its namespace; only a name that stays taken is the version's.
             ApiErrorClass::Retryable => error.status != 409,
             _ => false,
@@ -487,7 +496,11 @@ impl Core {
         let live = self.live.app(app);
         live.refused = (!surroundings).then(|| (object.clone(), error.clone()));
         live.stopped = surroundings.then(|| (object.clone(), error.clone()));
-        let code = if surroundings { Code::ClusterUnavailable } else { Code::ApplyRefused };
+        let code = match error.class {
+            ApiErrorClass::ContentLost => Code::ContentMissing,
+            _ if surroundings => Code::ClusterUnavailable,
+            _ => Code::ApplyRefused,
+        };
         let reason = format!("{object}: {}", error.message);
         self.change_app(t, app, |row| {
             if may_note(row) {
@@ -499,8 +512,16 @@ impl Core {
     /// What the surroundings withheld is done: it is not shown any more.
     pub(super) fn clear_wait(&mut self, t: &mut Turn, app: &AppName) {
         self.change_app(t, app, |row| {
-            let waited =
-                matches!(row.code, Some(Code::ClusterUnavailable | Code::ApplyRefused | Code::KindUnknown));
+            let waited = matches!(
+                row.code,
+                Some(
+                    Code::ClusterUnavailable
+                        | Code::ApplyRefused
+                        | Code::KindUnknown
+                        | Code::ContentMissing
+                        | Code::BlobDigest
+                )
+            );
             if waited && may_note(row) {
                 row.clear_note();
             }

@@ -24,6 +24,10 @@ use super::{Core, Turn, Write};
 
 impl Core {
     pub(super) fn take_assignment(&mut self, t: &mut Turn, bytes: &[u8]) -> Result<(), (Code, String)> {
+        #[cfg(feature = "mutations")]
+        if crate::mutation::refuses_as_young(t.now, bytes) {
+            return Err((Code::AssignmentOlder, "assignment is of the future".to_owned()));
+        }
         match self.judge(bytes)? {
             Acceptance::Same => Ok(()),
             Acceptance::Parked { assignment, missing } => {
@@ -95,7 +99,11 @@ impl Core {
             floors: &floors,
             platforms: &platforms,
         };
-        accept_assignment(bytes, &held, &Limits::DEFAULT).map_err(|error| (error.code(), error.to_string()))
+        #[cfg(not(feature = "mutations"))]
+        let limits = Limits::DEFAULT;
+        #[cfg(feature = "mutations")]
+        let limits = crate::mutation::limits();
+        accept_assignment(bytes, &held, &limits).map_err(|error| (error.code(), error.to_string()))
     }
 
     /// The counter of the assignment in force.

@@ -48,6 +48,7 @@ impl Core {
             sent_next: self.meta.receipt_acked_next,
             status_sent: 0,
             resend_at: None,
+            resends: 0,
             status_at: t.now.mono_ms,
         };
         self.live.status_dirty = true;
@@ -118,6 +119,7 @@ impl Core {
             let held_up = |at: u64| if at <= now_ms { now_ms + HELD_UP_MS } else { at };
             deadlines.extend(looks.into_iter().flatten().map(held_up));
             deadlines.extend(self.retire_deadline(app));
+            deadlines.extend(self.give_way_deadline(app));
             if !live.gates.is_empty() && live.todo.is_some() {
                 deadlines.push(now_ms + super::apply::GATE_POLL_MS);
             }

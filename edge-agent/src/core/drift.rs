@@ -44,6 +44,11 @@ impl Core {
                 Ok(true) => {
                     self.end_reconcile(app);
                     self.upkeep_succeeded(t, app);
+                    if !self.live.app(app).drifted.is_empty() {
+                        // It was seen meanwhile; what is left is listed first, so this goes no deeper.
+                        self.upkeep(t, app);
+                        return;
+                    }
                 }
                 Ok(false) => return,
                 Err(failure) => {
@@ -61,11 +66,12 @@ impl Core {
         }
     }
 
-    /// Everything of the scope is as it should be.
+    /// Everything of the scope is as it should be, but for what was seen since it was listed.
     pub(super) fn end_reconcile(&mut self, app: &AppName) {
+        let kinds = self.kinds_of(app);
         let live = self.live.app(app);
         live.todo = None;
-        live.drifted.clear();
+        live.drifted.retain(|gvk| kinds.contains(gvk) && !live.surveyed.contains(gvk));
         live.surveyed.clear();
         live.found.clear();
         (live.refused, live.stopped) = (None, None);
@@ -87,6 +93,7 @@ impl Core {
             due = planned;
         }
         if let Some(generation) = self.generation(due) {
+            self.live.app(app).importing = due;
             let op = self.live.begin_op(t.now, app, Deed::Import);
             t.effect(Effect::Import { op, generation });
         }

@@ -253,6 +253,15 @@ pub struct Failure {
     pub evidence: Vec<Evidence>,
 }
 
+impl Failure {
+    /// Content that was here is damaged or gone: fetching it again is the way on.
+    #[must_use]
+    pub fn is_lost_content(&self) -> bool {
+        self.class == FailureClass::Environment
+            && matches!(self.code, Code::ContentMissing | Code::BlobDigest)
+    }
+}
+
 /// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureClass {

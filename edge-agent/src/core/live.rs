@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use airlift_bundles::document::assignment::ReceiptMark;
 use airlift_bundles::document::status::{NodeStatus, SiteStatus};
 use airlift_bundles::ids::{AppName, Sha256Digest};
 
@@ -58,6 +59,8 @@ pub(super) struct Live {
     /// Rows changed by which the watched kinds or the kept generations may change.
     pub rows_changed: bool,
     pub status_dirty: bool,
+    /// The last acknowledgement of a receipt that is not ours: said once, and not again with each ack.
+    pub contradicted: Option<ReceiptMark>,
     /// The last status that was sent, and when.
     pub told: Option<(SiteStatus, u64)>,
     pub shutting_down: bool,
@@ -75,6 +78,8 @@ pub(super) struct Link {
     pub status_sent: u64,
     /// What is not acknowledged by then is sent again.
     pub resend_at: Option<u64>,
+    /// How often it was sent again, with nothing acknowledged since.
+    pub resends: u32,
     /// The next status is not sent before.
     pub status_at: u64,
 }
@@ -188,6 +193,10 @@ pub(super) struct LiveApp {
     pub import_due: bool,
     /// And first those of the previous generation, which a rollback needs.
     pub import_previous_due: bool,
+    /// The generation whose images are imported at rest.
+    pub importing: Option<GenerationId>,
+    /// How often content was found damaged or gone since the app was last healthy.
+    pub losses: u32,
     /// Objects that the plan no longer holds are to be deleted.
     pub prune_due: bool,
     /// Objects that later waves wait for.

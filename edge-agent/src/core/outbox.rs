@@ -24,8 +24,12 @@ const HISTORY: u64 = 200;
 const STATUS_MS: u64 = 500;
 /// How far work is goes to the hub this often: once a minute costs a thin link a kilobyte.
 const PROGRESS_MS: u64 = 60_000;
-/// What nobody acknowledged is sent again after this.
+/// What nobody acknowledged is sent again after this, doubled each time.
 const RESEND_MS: u64 = 60_000;
+/// And at the latest after this: a hub that holds another chain never acknowledges, and a thin link is paid for.
+const RESEND_MS_MAX: u64 = 3_600_000;
+/// Rows that a disk may have lost; a number further ahead is no word of a hub that knows this site.
+const LOST_ROWS_MAX: u64 = 1 << 20;
 
 /// What a receipt is to say; all else it knows by itself.
 pub(super) struct Told {
@@ -157,6 +161,10 @@ impl Core {
             return Ok(());
         }
         if self.rows.receipts.get(&acked.upto) != Some(&acked.sha256) {
+            if self.live.contradicted.as_ref() == Some(acked) {
+                return Ok(());
+            }
+            self.live.contradicted = Some(acked.clone());
             let reason =
                 format!("the hub acknowledged receipt {} as {}, which is not ours", acked.upto, acked.sha256);
             return Err((Code::ChainForked, reason));
@@ -168,7 +176,7 @@ impl Core {
             self.write(t, Write::DropReceipts { chain_id, below });
         }
         self.change_meta(t, |meta| (meta.receipt_acked_next, meta.receipt_first) = (upto + 1, below));
-        self.live.link.resend_at = None;
+        (self.live.link.resend_at, self.live.link.resends) = (None, 0);
         Ok(())
     }
 
@@ -176,6 +184,18 @@ impl Core {
     pub(super) fn free_status(&mut self, t: &mut Turn, upto: u64) {
         if self.rows.outbox.get(STATUS).is_some_and(|row| row.seq <= upto) {
             self.write(t, Write::DropOutbox(STATUS.to_owned()));
+            self.live.link.resends = 0;
+        }
+        self.go_beyond(t, upto);
+    }
+
+    /// The hub holds more than this database remembers to have sent: the disk has lost commits. What bears a number
+    /// that the hub has seen would be taken for known, so the next number is one that it has not.
+    fn go_beyond(&mut self, t: &mut Turn, upto: u64) {
+        let ahead = upto.checked_sub(self.meta.outbox_next).is_some_and(|ahead| ahead <= LOST_ROWS_MAX);
+        if ahead {
+            self.change_meta(t, |meta| meta.outbox_next = upto + 1);
+            (self.live.told, self.live.status_dirty) = (None, true);
         }
     }
 
@@ -187,6 +207,7 @@ impl Core {
             self.live.link.sent_next = self.meta.receipt_acked_next;
             self.live.link.status_sent = 0;
             self.live.link.resend_at = None;
+            self.live.link.resends = self.live.link.resends.saturating_add(1);
         }
         if self.live.status_dirty && self.live.link.status_at <= now_ms {
             self.renew_status(t);
@@ -200,7 +221,7 @@ impl Core {
             t.effect(Effect::Send { conn, chain_id, from, upto, status });
             let link = &mut self.live.link;
             (link.sent_next, link.status_sent) = (upto + 1, status_seq.max(link.status_sent));
-            link.resend_at = Some(now_ms + RESEND_MS);
+            link.resend_at = Some(now_ms + (RESEND_MS << link.resends.min(16)).min(RESEND_MS_MAX));
             #[cfg(feature = "mutations")]
             self.forget_early(t, upto);
         }

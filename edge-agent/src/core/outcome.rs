@@ -26,7 +26,8 @@ impl Core {
         let noticed = self.noticed(&row);
         let readings = std::mem::take(&mut self.live.app(app).health);
         self.abandon(t, app);
-        self.live.app(app).health = readings;
+        let live = self.live.app(app);
+        (live.health, live.losses) = (readings, 0);
         match row.purpose {
             Purpose::Install => {
                 let retry = row.retry;

@@ -8,6 +8,7 @@ use airlift_bundles::limits::Limits;
 use super::api::{ApiError, ApiErrorClass};
 use super::event::{Failure, OpId};
 use super::live::{Deed, LiveApp, Op, Reading};
+use super::lost::LOST_PAUSE_MS;
 use super::object::{Health, ObjectRef, Verdict};
 use super::state::Step as AppStep;
 use super::{Core, Effect, Turn};
@@ -176,11 +177,13 @@ impl Core {
         let Some(Op { app, deed: Deed::Health(object), .. }) = self.end_op(op) else { return };
         match reading {
             Ok(health) => self.take_reading(t, &app, object, health),
+            Err(error) if self.lost_body(t, &app, &error) => {}
             Err(error) => {
                 let pause_ms = match error.class {
                     ApiErrorClass::Throttled { retry_after_ms } => {
                         retry_after_ms.clamp(POLL_MS, ADVICE_MS_MAX)
                     }
+                    ApiErrorClass::ContentLost => LOST_PAUSE_MS,
                     _ => POLL_MS,
                 };
                 let live = self.live.app(&app);

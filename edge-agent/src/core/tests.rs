@@ -5,6 +5,7 @@ mod crew;
 mod documents;
 mod images;
 mod laws;
+mod lost;
 mod outage;
 mod recovery;
 mod report;

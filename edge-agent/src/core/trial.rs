@@ -140,7 +140,10 @@ impl Core {
             }
             // Others write the object at this moment; the real request will tell.
             ApiErrorClass::Retryable if error.status == 409 => self.on_tried(app, update),
-            ApiErrorClass::Throttled { .. } | ApiErrorClass::Unavailable | ApiErrorClass::Retryable => {
+            ApiErrorClass::Throttled { .. }
+            | ApiErrorClass::Unavailable
+            | ApiErrorClass::ContentLost
+            | ApiErrorClass::Retryable => {
                 self.pause_object(t, app, &update.object, &error);
                 if let Some(trial) = &mut self.live.app(app).trial {
                     trial.waiting.push(update);

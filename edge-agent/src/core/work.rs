@@ -19,9 +19,9 @@ use super::write::{AppRow, AppliedRow, ImageRow, ObjectRow, PreparedRow};
 use super::{Core, Effect, Turn, Write};
 
 /// Environment failures of one step are tried again after this, doubled each time.
-const RETRY_MS: u64 = 2_000;
+pub(super) const RETRY_MS: u64 = 2_000;
 /// And at the latest after this.
-const RETRY_MS_MAX: u64 = 300_000;
+pub(super) const RETRY_MS_MAX: u64 = 300_000;
 /// Looks for a kind that the cluster does not know, two minutes in all: a cluster that has just started learns its own
 /// kinds one after the other.
 const KIND_TRIES: u32 = 6;
@@ -59,6 +59,9 @@ impl Core {
             let step = row.step;
             if self.draining(app) {
                 return;
+            }
+            if self.give_way(t, app) {
+                continue;
             }
             if step == AppStep::Rest {
                 self.watch(t, app);
@@ -180,24 +183,29 @@ impl Core {
             t.effect(Effect::Cancel { op });
         }
         let live = self.live.app(app);
-        let kept = (live.work + 1, std::mem::take(&mut live.window));
-        *live = LiveApp { work: kept.0, window: kept.1, ..LiveApp::default() };
+        let (work, window) = (live.work + 1, std::mem::take(&mut live.window));
+        *live = LiveApp { work, window, losses: live.losses, ..LiveApp::default() };
     }
 
     fn drive_fetch(&mut self, t: &mut Turn, app: &AppName) {
         let Some(generation) = self.working(app) else { return };
-        if self.live.doing(app, |deed| *deed == Deed::Fetch) {
-            return;
-        }
-        let Some(sizes) = self.release(&generation).map(|release| release.sizes) else {
+        if !self.fetch(t, app, generation) {
             let reason = "the release document is gone from the database".to_owned();
             self.refuse(t, app, Failure::app(Code::ContentMissing, reason));
-            return;
-        };
+        }
+    }
+
+    /// Asks for the content of a generation, unless that is under way; `false` where nobody knows its bounds.
+    pub(super) fn fetch(&mut self, t: &mut Turn, app: &AppName, generation: Arc<Generation>) -> bool {
+        if self.live.doing(app, |deed| *deed == Deed::Fetch) {
+            return true;
+        }
+        let Some(sizes) = self.release(&generation).map(|release| release.sizes) else { return false };
         let limits =
             FetchLimits { packed_bytes: sizes.packed, unpacked_bytes: sizes.unpacked, files: sizes.files };
         let op = self.live.begin_op(t.now, app, Deed::Fetch);
         t.effect(Effect::Fetch { op, generation, limits });
+        true
     }
 
     fn drive_prepare(&mut self, t: &mut Turn, app: &AppName) {
@@ -314,10 +322,11 @@ impl Core {
     }
 
     pub(super) fn on_content_ready(&mut self, t: &mut Turn, op: OpId) {
-        if let Some(Op { app, deed: Deed::Fetch, .. }) = self.end_op(op)
-            && self.at(&app, AppStep::Fetch)
-        {
+        let Some(Op { app, deed: Deed::Fetch, .. }) = self.end_op(op) else { return };
+        if self.at(&app, AppStep::Fetch) {
             self.enter(t, &app, AppStep::Prepare);
+        } else {
+            self.regained_content(&app);
         }
     }
 
@@ -349,6 +358,9 @@ impl Core {
     pub(super) fn on_op_failed(&mut self, t: &mut Turn, op: OpId, failure: Failure) {
         let Some(op) = self.end_op(op) else { return };
         let app = op.app;
+        if failure.is_lost_content() && op.deed != Deed::Fetch && self.lost_content(t, &app, &failure) {
+            return;
+        }
         if self.at(&app, AppStep::Rest) || self.at(&app, AppStep::Settle) {
             // Only upkeep imports run here: the app may well run, so this is said and tried again.
             self.live.app(&app).import_due = true;
@@ -365,6 +377,10 @@ impl Core {
         let attempts = self.rows.apps.get(app).map_or(0, |row| row.attempts);
         let pause_ms = backoff_ms(&self.meta.site, RETRY_MS, RETRY_MS_MAX, attempts);
         self.live.app(app).retry_at = Some(t.now.mono_ms + pause_ms);
+        self.note_failure(t, app, failure);
+    }
+
+    pub(super) fn note_failure(&mut self, t: &mut Turn, app: &AppName, failure: &Failure) {
         self.change_app(t, app, |row| {
             row.attempts = row.attempts.saturating_add(1);
             if row.purpose != Purpose::RollBack {

@@ -40,11 +40,14 @@ pub trait Content: Send + Sync {
     /// Whether a blob is complete and verified.
     fn held(&self, sha256: &Sha256Digest) -> bool;
 
-    /// Opens a complete, verified blob.
+    /// Opens a complete blob, verified anew.
     ///
     /// # Errors
-    /// Where it is not complete or cannot be read.
+    /// Where it is not complete, was damaged since it came, or cannot be read.
     fn open(&self, sha256: &Sha256Digest) -> Result<Box<dyn Blob>, ContentError>;
+
+    /// Takes a blob for missing from now on, because its bytes were found to be others, or gone.
+    fn forget(&self, sha256: &Sha256Digest);
 
     /// Drops blobs that none of these generations needs, and answers with the bytes that were freed.
     fn keep(&self, generations: Vec<Arc<Generation>>) -> Boxed<'_, Result<u64, ContentError>>;

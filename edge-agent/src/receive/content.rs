@@ -2,9 +2,10 @@
 //!
 //! A piece is checked against the bundle's list before it is written. Bits reach the database only after the
 //! data was synced, every 8 MiB or second, so a kill costs at most that much again, whoever carried it. A blob
-//! takes its name only after its whole digest was seen to be right.
+//! takes its name only after its whole digest was seen to be right, and is used only after it was seen to be right still.
 
 mod files;
+pub mod judge;
 mod wants;
 mod writer;
 
@@ -60,8 +61,16 @@ struct Shared {
 struct State {
     held: BTreeMap<Sha256Digest, u64>,
     wants: Wants,
-    transfers: BTreeMap<Sha256Digest, (u64, Bitmap)>,
+    transfers: BTreeMap<Sha256Digest, Transfer>,
     fault: Option<ContentError>,
+}
+
+/// An item of which pieces are here.
+struct Transfer {
+    size: u64,
+    bitmap: Bitmap,
+    /// Pieces of it were found on disk when the process began; nobody has seen since what they are.
+    resumed: bool,
 }
 
 impl Shared {
@@ -89,12 +98,12 @@ impl DiskContent {
                 state.held.insert(blob.sha256, blob.size);
             }
         }
-        for transfer in rows.1 {
-            let count = airlift_bundles::pieces::count_pieces(transfer.size);
-            if let Ok(bitmap) = Bitmap::from_bytes(count, &transfer.bitmap)
-                && files.has_partial(&transfer.sha256)
+        for row in rows.1 {
+            let count = airlift_bundles::pieces::count_pieces(row.size);
+            if let Ok(bitmap) = Bitmap::from_bytes(count, &row.bitmap)
+                && files.has_partial(&row.sha256)
             {
-                state.transfers.insert(transfer.sha256, (transfer.size, bitmap));
+                state.transfers.insert(row.sha256, Transfer { size: row.size, bitmap, resumed: true });
             }
         }
         let shared = Arc::new(Shared {
@@ -108,12 +117,43 @@ impl DiskContent {
         Ok(Self { shared, writer, platform })
     }
 
-    /// Reads a bundle's tree from what is here.
+    /// Reads a bundle's tree from what is here; a part that was damaged since it came counts as missing from then on.
     ///
     /// # Errors
     /// As [`Bundle::read`].
     pub fn bundle(&self, index: &Sha256Digest) -> Result<Bundle, LayoutError> {
-        Bundle::read(index, self, &Limits::DEFAULT)
+        self.forgetting(Bundle::read(index, self, &Limits::DEFAULT))
+    }
+
+    fn forgetting<T>(&self, read: Result<T, LayoutError>) -> Result<T, LayoutError> {
+        read.inspect_err(|error| {
+            if let LayoutError::Digest(damaged) = error {
+                self.forget(damaged);
+            }
+        })
+    }
+
+    /// Opens a complete blob that was hashed just now, so that what is read of it is what was signed.
+    ///
+    /// # Errors
+    /// [`ContentError`] where it is not here, damaged, or not readable.
+    pub fn open_checked(&self, sha256: &Sha256Digest) -> Result<std::fs::File, ContentError> {
+        if !self.held(sha256) {
+            let reason = format!("{sha256} is not complete");
+            return Err(ContentError {
+                class: FailureClass::Environment,
+                code: Code::ContentMissing,
+                reason,
+            });
+        }
+        let (file, found) = self.shared.files.open_hashed(sha256).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                self.forget(sha256);
+            }
+            from_io(&error)
+        })?;
+        judge::judge_blob(sha256, &found).inspect_err(|_| self.forget(sha256))?;
+        Ok(file)
     }
 
     /// The platform whose parts of a bundle are fetched.
@@ -202,7 +242,8 @@ impl DiskContent {
             if self.held(&digest) {
                 continue;
             }
-            wants.push(match bundle.piece_list(&digest, self).map_err(|error| from_layout(&error))? {
+            let list = self.forgetting(bundle.piece_list(&digest, self));
+            wants.push(match list.map_err(|error| from_layout(&error))? {
                 Some(list) => Want::pieces(digest, Arc::new(list)),
                 None if size <= Limits::DEFAULT.whole_item_bytes => Want::whole(digest, Some(size)),
                 None => return Err(refused(Code::BundleMalformed, format!("{digest} has no piece list"))),
@@ -216,8 +257,9 @@ impl DiskContent {
     fn check_room(&self, wants: &[Want]) -> Result<(), ContentError> {
         let here = |want: &Want, state: &State| {
             let transfer = state.transfers.get(&want.sha256);
-            transfer
-                .map_or(0, |(_, bitmap)| bitmap.count_here() * airlift_bundles::pieces::PIECE_BYTES as u64)
+            transfer.map_or(0, |transfer| {
+                transfer.bitmap.count_here() * airlift_bundles::pieces::PIECE_BYTES as u64
+            })
         };
         let coming_bytes: u64 = {
             let state = self.shared.lock();
@@ -251,7 +293,8 @@ impl Content for DiskContent {
     fn wanted(&self, count: usize) -> Vec<WantedItem> {
         let state = self.shared.lock();
         let item = |want: &Want| {
-            let bits = state.transfers.get(&want.sha256).map(|(_, bitmap)| bitmap.as_bytes().to_vec());
+            let transfer = state.transfers.get(&want.sha256);
+            let bits = transfer.map(|transfer| transfer.bitmap.as_bytes().to_vec());
             WantedItem {
                 sha256: want.sha256,
                 size: want.size(),
@@ -285,9 +328,13 @@ impl Content for DiskContent {
     }
 
     fn open(&self, sha256: &Sha256Digest) -> Result<Box<dyn Blob>, ContentError> {
-        let missing = || refused(Code::ContentMissing, format!("{sha256} is not complete"));
-        let path = self.blob_path(sha256).ok_or_else(missing)?;
-        Ok(Box::new(std::fs::File::open(path).map_err(|error| from_io(&error))?))
+        Ok(Box::new(self.open_checked(sha256)?))
+    }
+
+    fn forget(&self, sha256: &Sha256Digest) {
+        self.shared.lock().held.remove(sha256);
+        // A row without its file counts for nothing; a file that stays is overwritten when its bytes come again.
+        let _ = self.shared.files.drop_blob(sha256);
     }
 
     fn keep(&self, generations: Vec<Arc<Generation>>) -> Boxed<'_, Result<u64, ContentError>> {
@@ -356,8 +403,8 @@ impl Progress {
     fn tell(&mut self, state: &State) {
         let have = |(digest, size): &(Sha256Digest, u64)| match state.transfers.get(digest) {
             _ if state.held.contains_key(digest) => *size,
-            Some((_, bitmap)) => {
-                (bitmap.count_here() * airlift_bundles::pieces::PIECE_BYTES as u64).min(*size)
+            Some(transfer) => {
+                (transfer.bitmap.count_here() * airlift_bundles::pieces::PIECE_BYTES as u64).min(*size)
             }
             None => 0,
         };
@@ -391,6 +438,12 @@ fn store_failed(error: &crate::ports::store::StoreError) -> ContentError {
 fn from_layout(error: &LayoutError) -> ContentError {
     match error {
         LayoutError::Io(error) => from_io(error),
+        // Every part was seen to be right when it came: the disk has changed it since.
+        LayoutError::Digest(_) => ContentError {
+            class: FailureClass::Environment,
+            code: error.code(),
+            reason: format!("{error}; it was damaged on this disk and is fetched again"),
+        },
         _ => refused(error.code(), error.to_string()),
     }
 }

@@ -221,11 +221,11 @@ impl Dispatcher {
     }
 
     fn import(&mut self, op: OpId, generation: Arc<Generation>) {
-        let (images, bodies) = (Arc::clone(&self.ports.images), Arc::clone(&self.bodies));
+        let (ports, bodies) = (self.ports.clone(), Arc::clone(&self.bodies));
         self.operate(op, async move {
             let work = async {
                 for image in bodies.images(&generation)? {
-                    import_one(images.as_ref(), &image).await?;
+                    import_one(&ports, &image).await?;
                 }
                 Ok::<(), Failure>(())
             };
@@ -276,9 +276,15 @@ impl Dispatcher {
     }
 }
 
-async fn import_one(images: &dyn crate::ports::Images, image: &ImageToImport) -> Result<(), Failure> {
+async fn import_one(ports: &Ports, image: &ImageToImport) -> Result<(), Failure> {
     let cancel = CancelFlag::default();
-    let imported = images.import(image, &mut |_| {}, &cancel).await.map_err(|error| from_import(&error))?;
+    let imported = ports.images.import(image, &mut |_| {}, &cancel).await.map_err(|error| {
+        if let Some(blob) = error.wants_blob() {
+            warn!(%blob, "a blob on this disk is damaged or gone, and is fetched again");
+            ports.content.forget(&blob);
+        }
+        from_import(&error)
+    })?;
     debug!(image = %imported.top, bytes = imported.bytes, "image is in the container runtime");
     Ok(())
 }
@@ -378,7 +384,9 @@ fn call_api<'a>(
     })
 }
 
-/// Content that was complete when it was prepared cannot be read now: the disk's fault, so it is tried again.
+/// Content that was complete when it was prepared cannot be read now: the disk's fault, so it is fetched or tried again.
 fn unrendered(failure: Failure) -> ApiError {
-    ApiError { class: ApiErrorClass::Unavailable, status: 0, message: failure.reason }
+    let class =
+        if failure.is_lost_content() { ApiErrorClass::ContentLost } else { ApiErrorClass::Unavailable };
+    ApiError { class, status: 0, message: failure.reason }
 }

@@ -15,7 +15,7 @@ pub struct MemoryStore {
     kept: Mutex<Kept>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Kept {
     rows: Rows,
     receipts: BTreeMap<(RandomId, u64), ReceiptRow>,
@@ -44,6 +44,13 @@ impl Kept {
             Write::DropBlob(sha256) => drop(self.blobs.remove(&sha256)),
             _ => {}
         }
+    }
+}
+
+/// A copy is another disk with the same rows.
+impl Clone for MemoryStore {
+    fn clone(&self) -> Self {
+        Self { kept: Mutex::new(self.kept().clone()) }
     }
 }
 

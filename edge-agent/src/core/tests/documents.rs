@@ -10,10 +10,11 @@ use airlift_bundles::document::status::AppState;
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{FleetId, RandomId, Sha256Digest, SiteId, Timestamp, Version};
 
-use super::world::{Content, FLEET, ISSUED_S, World, app, desire, first_meta, root_1, sign};
+use super::world::{Content, FLEET, ISSUED_S, World, app, desire, root_1, sign};
 use crate::core::Event;
 use crate::core::event::{Carrier, DocumentKind, LocalCommand, RequestId};
 use crate::core::status::LocalReply;
+use crate::core::write::MetaRow;
 
 impl World {
     /// Releases a version: objects as (name, content).
@@ -111,17 +112,24 @@ impl World {
     /// The hub acknowledges everything so far.
     pub(super) fn acknowledge(&mut self) {
         let last = self.receipts.last().unwrap();
+        let (receipt_next, receipt_head) = (last.receipt_seq + 1, Some(Envelope::draft(last).digest()));
+        let meta = MetaRow { receipt_next, receipt_head, ..self.rows.meta.clone().unwrap() };
+        self.acknowledge_as(&meta);
+    }
+
+    /// The hub acknowledges what another database of this site has sent.
+    pub(super) fn acknowledge_as(&mut self, meta: &MetaRow) {
         let mark = ReceiptMark {
-            chain_id: last.chain_id.clone(),
-            upto: last.receipt_seq,
-            sha256: Envelope::draft(last).digest(),
+            chain_id: meta.chain_id.clone(),
+            upto: meta.receipt_next - 1,
+            sha256: meta.receipt_head.expect("it has made receipts"),
         };
         let ack = Ack {
             fleet_id: FleetId::new(FLEET).unwrap(),
             site: SiteId::new("ship").unwrap(),
             incarnation: 1,
-            outbox_epoch: first_meta().outbox_epoch,
-            upto: self.rows.meta.as_ref().unwrap().outbox_next,
+            outbox_epoch: meta.outbox_epoch.clone(),
+            upto: meta.outbox_next - 1,
             receipts: Some(mark),
             crit: vec![],
         };

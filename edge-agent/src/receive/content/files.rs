@@ -75,27 +75,21 @@ impl Files {
         let _ = fs::remove_file(self.partial(digest)); // gone already is as good
     }
 
-    /// Hashes a transfer's file as a whole; only the right digest gives it its name.
-    pub(super) fn finish(&self, digest: &Sha256Digest, size: u64) -> io::Result<bool> {
+    /// Hashes a transfer's file as a whole; `None` where it has not the blob's size.
+    pub(super) fn digest_of_partial(
+        &self,
+        digest: &Sha256Digest,
+        size: u64,
+    ) -> io::Result<Option<Sha256Digest>> {
+        let mut file = File::open(self.partial(digest))?;
+        if file.metadata()?.len() == size { digest_of(&mut file).map(Some) } else { Ok(None) }
+    }
+
+    /// Gives a transfer's file its name.
+    pub(super) fn finish(&self, digest: &Sha256Digest) -> io::Result<()> {
         let path = self.partial(digest);
-        let mut file = File::open(&path)?;
-        if file.metadata()?.len() != size {
-            return Ok(false);
-        }
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                read => hasher.update(&buffer[..read]),
-            }
-        }
-        if hasher.finalize()[..] != digest.as_bytes()[..] {
-            return Ok(false);
-        }
-        file.sync_all()?;
-        self.name(&path, digest)?;
-        Ok(true)
+        File::open(&path)?.sync_all()?;
+        self.name(&path, digest)
     }
 
     /// Writes a small blob that is at hand as a whole and was verified.
@@ -112,10 +106,29 @@ impl Files {
         File::open(&self.blobs)?.sync_all()
     }
 
+    /// Opens a blob and hashes it; it stands at its beginning again.
+    pub(super) fn open_hashed(&self, digest: &Sha256Digest) -> io::Result<(File, Sha256Digest)> {
+        let mut file = File::open(self.blob(digest))?;
+        let found = digest_of(&mut file)?;
+        file.rewind()?;
+        Ok((file, found))
+    }
+
     pub(super) fn drop_blob(&self, digest: &Sha256Digest) -> io::Result<()> {
         match fs::remove_file(self.blob(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+}
+
+fn digest_of(file: &mut File) -> io::Result<Sha256Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Sha256Digest::from_bytes(hasher.finalize().into())),
+            read => hasher.update(&buffer[..read]),
         }
     }
 }

@@ -200,3 +200,50 @@ async fn only_kept_generations_keep_their_content() {
     let (outcome, _) = carry(&content, &old, usize::MAX, |_| {}).await;
     assert_eq!(outcome, Some(Ok(())), "what was dropped can be fetched again");
 }
+
+/// Overwrites the middle of a file with zeros, as a disk does that lied about what it had synced.
+fn tear(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0);
+    fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_blob_that_the_disk_damaged_is_not_used_and_comes_again() {
+    let (dir, store, source) = (tempfile::tempdir().unwrap(), Arc::default(), Source::new(7));
+    let content = open(dir.path(), &store).await;
+    carry(&content, &source, usize::MAX, |_| {}).await;
+    let objects = content.bundle(&source.bundle).unwrap().objects().digest;
+    let parts = [objects, source.bundle];
+    for damaged in parts {
+        tear(&content.blob_path(&damaged).unwrap());
+        if damaged == objects {
+            let error = content.open_checked(&damaged).unwrap_err();
+            assert_eq!((error.class, error.code), (FailureClass::Environment, Code::BlobDigest));
+        } else {
+            assert!(matches!(content.bundle(&source.bundle), Err(LayoutError::Digest(_))));
+        }
+        assert!(!content.held(&damaged), "nobody takes it for whole any more");
+        let (outcome, _) = carry(&content, &source, usize::MAX, |_| {}).await;
+        assert_eq!(outcome, Some(Ok(())));
+        assert!(content.open_checked(&damaged).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn pieces_that_were_lost_after_they_were_synced_come_again_and_are_no_fault_of_the_bundle() {
+    let (dir, store, source) = (tempfile::tempdir().unwrap(), Arc::default(), Source::new(8));
+    let content = open(dir.path(), &store).await;
+    carry(&content, &source, 6, |_| {}).await;
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    std::mem::forget(content);
+    for file in fs::read_dir(dir.path().join("blobs/partial")).unwrap() {
+        tear(&file.unwrap().path());
+    }
+    let content = open(dir.path(), &store).await;
+    let (outcome, _) = carry(&content, &source, usize::MAX, |_| {}).await;
+    assert_eq!(outcome, Some(Ok(())));
+    let objects = content.bundle(&source.bundle).unwrap().objects().digest;
+    assert!(content.open_checked(&objects).is_ok());
+}

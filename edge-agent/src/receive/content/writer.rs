@@ -12,8 +12,9 @@ use airlift_bundles::pieces::Bitmap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::judge::{Finished, judge_finished};
 use super::wants::Want;
-use super::{Shared, from_io, refused, store_failed};
+use super::{Shared, Transfer, from_io, refused, store_failed};
 use crate::core::write::{BlobRow, TransferRow, Write};
 use crate::ports::Store;
 use crate::ports::content::{ContentError, Part, PutOutcome};
@@ -132,9 +133,10 @@ impl Writer {
         let Some(list) = &want.list else { return Ok(PutOutcome::Unneeded) };
         {
             let mut state = self.shared.lock();
-            let fresh = || (list.size(), Bitmap::empty(list.count()));
-            let (_, bitmap) = state.transfers.entry(want.sha256).or_insert_with(fresh);
-            if bitmap.has(piece) {
+            let fresh =
+                || Transfer { size: list.size(), bitmap: Bitmap::empty(list.count()), resumed: false };
+            let transfer = state.transfers.entry(want.sha256).or_insert_with(fresh);
+            if transfer.bitmap.has(piece) {
                 return Ok(PutOutcome::Unneeded);
             }
         }
@@ -146,8 +148,8 @@ impl Writer {
         self.unsynced_bytes += bytes.len() as u64;
         let complete = {
             let mut state = self.shared.lock();
-            let bitmap = state.transfers.get_mut(&want.sha256).map(|(_, bitmap)| bitmap);
-            bitmap.is_some_and(|bitmap| bitmap.set(piece) && bitmap.is_complete())
+            let transfer = state.transfers.get_mut(&want.sha256);
+            transfer.is_some_and(|transfer| transfer.bitmap.set(piece) && transfer.bitmap.is_complete())
         };
         if complete {
             self.finish(want.sha256, list.size()).await?;
@@ -157,15 +159,26 @@ impl Writer {
 
     async fn finish(&mut self, sha256: Sha256Digest, size: u64) -> Result<(), ContentError> {
         self.unsynced.remove(&sha256);
-        let right = self.shared.files.finish(&sha256, size).map_err(|error| from_io(&error))?;
-        if right {
+        let files = &self.shared.files;
+        let found = files.digest_of_partial(&sha256, size).map_err(|error| from_io(&error))?;
+        let resumed = self.shared.lock().transfers.get(&sha256).is_some_and(|transfer| transfer.resumed);
+        let finished = judge_finished(&sha256, found.as_ref(), resumed);
+        if finished == Finished::Whole {
+            files.finish(&sha256).map_err(|error| from_io(&error))?;
             return self.name(sha256, size).await;
         }
-        // Every piece fitted a signed list and the whole does not: the bundle contradicts itself.
-        self.shared.files.drop_partial(&sha256);
+        files.drop_partial(&sha256);
         self.shared.lock().transfers.remove(&sha256);
         self.commit(vec![Write::DropTransfer(sha256)]).await?;
-        Err(refused(Code::BlobDigest, format!("{sha256} fits its piece list and not its digest")))
+        if finished == Finished::Contradiction {
+            return Err(refused(
+                Code::BlobDigest,
+                format!("{sha256} fits its piece list and not its digest"),
+            ));
+        }
+        tracing::warn!(%sha256, "synced pieces were not on this disk after all, and are fetched again");
+        self.shared.wanted.notify_one();
+        Ok(())
     }
 
     async fn name(&mut self, sha256: Sha256Digest, size: u64) -> Result<(), ContentError> {
@@ -187,10 +200,10 @@ impl Writer {
         for sha256 in digests {
             let row = {
                 let state = self.shared.lock();
-                state.transfers.get(&sha256).map(|(size, bitmap)| TransferRow {
+                state.transfers.get(&sha256).map(|transfer| TransferRow {
                     sha256,
-                    size: *size,
-                    bitmap: bitmap.as_bytes().into(),
+                    size: transfer.size,
+                    bitmap: transfer.bitmap.as_bytes().into(),
                 })
             };
             if let Some(row) = row {

@@ -133,14 +133,15 @@ pub fn blobs(connection: &Connection, sha256: &Sha256Digest) -> Result<Vec<Relea
     })
 }
 
-/// A blob, where a release that this site is assigned needs it.
+/// A blob, where a release of an app that this site is assigned needs it: also an older one, to which the site goes
+/// back and of which its disk may have lost something.
 pub fn blob_for_site(
     connection: &Connection,
     site: &str,
     sha256: &Sha256Digest,
 ) -> Result<Option<ReleaseBlob>> {
-    let sql = "SELECT b.size FROM release_blob b JOIN desired d ON d.release = b.release
-               WHERE b.sha256 = ?2 AND d.site = ?1 LIMIT 1";
+    let sql = "SELECT b.size FROM release_blob b JOIN release r ON r.sha256 = b.release
+               JOIN desired d ON d.app = r.app WHERE b.sha256 = ?2 AND d.site = ?1 LIMIT 1";
     one(connection, sql, [site, &sha256.to_string()], |row| {
         Ok(ReleaseBlob { sha256: *sha256, size: row.get(0)? })
     })

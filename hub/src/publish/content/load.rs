@@ -27,7 +27,7 @@ pub(super) enum Source {
     Blob { file: Arc<File>, size: u64 },
 }
 
-/// The size of a blob that the site's assignment needs; `None` for any other.
+/// The size of a blob of an app that the site is assigned, in this or an older release; `None` for any other.
 pub(super) async fn size_for_site(
     hub: &Hub,
     site: &SiteId,
