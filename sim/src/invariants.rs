@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use airlift_agent::core::object::{GenerationId, Uid};
-use airlift_agent::core::write::{CounterKey, Write};
+use airlift_agent::core::write::{CounterKey, CounterRow, Rows, Write};
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::{AppName, Sha256Digest, SiteId};
 
@@ -16,6 +16,8 @@ pub enum Invariant {
     Descent,
     /// 2: counters and floors never go down.
     Counters,
+    /// 3: no reading of a clock causes a refusal.
+    Clocks,
     /// 4: acknowledged means durable.
     Durable,
     /// 5: every receipt arrives at least once and is stored once; chains do not fork.
@@ -28,6 +30,10 @@ pub enum Invariant {
     Upkeep,
     /// 9: unknown and stale are never shown as healthy.
     Stale,
+    /// 11: what is used has its signed digest.
+    Content,
+    /// 12: nothing from outside is taken in beyond its limits.
+    Limits,
     /// An agent that can do nothing sleeps: it does not wake up for nothing again and again.
     Sleep,
     /// What the scenario expects has not come.
@@ -43,12 +49,15 @@ impl Invariant {
         match self {
             Self::Descent => &[1],
             Self::Counters => &[2],
+            Self::Clocks => &[3],
             Self::Durable => &[4],
             Self::Receipts => &[5],
             Self::Deletions => &[6],
             Self::Restarts => &[7],
             Self::Upkeep => &[8, 10],
             Self::Stale => &[9],
+            Self::Content => &[11],
+            Self::Limits => &[12],
             Self::Sleep | Self::Expectation | Self::Scenario => &[],
         }
     }
@@ -59,12 +68,15 @@ impl fmt::Display for Invariant {
         let words = match self {
             Self::Descent => "only what was released and assigned is applied",
             Self::Counters => "counters never go down",
+            Self::Clocks => "no reading of a clock refuses anything",
             Self::Durable => "acknowledged means durable",
             Self::Receipts => "every receipt arrives and is stored once",
             Self::Deletions => "nothing is deleted that is not ours and unwanted",
             Self::Restarts => "a process starts again without a hand",
             Self::Upkeep => "a site keeps what it runs",
             Self::Stale => "what is stale is not shown as healthy",
+            Self::Content => "what is used has its signed digest",
+            Self::Limits => "nothing is taken in beyond its limits",
             Self::Sleep => return f.write_str("an agent that can do nothing sleeps"),
             Self::Expectation => return f.write_str("expectation"),
             Self::Scenario => return f.write_str("scenario"),
@@ -123,8 +135,13 @@ pub(crate) struct Ledger {
     pub(crate) written: BTreeMap<usize, u64>,
     /// Receipts up to here came home by stick.
     pub(crate) returned: u64,
+    /// Receipts that were on its disk until a power cut showed that they never were; one number may come up more
+    /// than once.
+    pub(crate) lost: BTreeMap<u64, BTreeSet<Sha256Digest>>,
     /// The minute in which it last woke up, and how often it did since that began.
     wakes: (u64, u64),
+    /// The hour in which it last sent a batch, and how many it did since that began.
+    batches: (u64, u64),
 }
 
 /// What a write says that has to be asked of the hub.
@@ -136,6 +153,8 @@ pub(crate) struct Acknowledged {
 
 /// Wake-ups of one agent in a minute, beyond which it is busy doing nothing: ten a second for as long as that.
 const WAKES_MAX: u64 = 600;
+/// Batches of one agent in an hour, beyond which it talks to no end: one every six seconds for as long as that.
+const BATCHES_MAX: u64 = 600;
 
 impl Ledger {
     /// Counts a wake-up; `true` where there were too many within the minute.
@@ -143,6 +162,28 @@ impl Ledger {
         let minute = now_ms / 60_000;
         self.wakes = if self.wakes.0 == minute { (minute, self.wakes.1 + 1) } else { (minute, 1) };
         self.wakes.1 > WAKES_MAX
+    }
+
+    /// Counts a batch; `true` where there were too many within the hour.
+    pub(crate) fn talks_too_much(&mut self, now_ms: u64) -> bool {
+        let hour = now_ms / 3_600_000;
+        self.batches = if self.batches.0 == hour { (hour, self.batches.1 + 1) } else { (hour, 1) };
+        self.batches.1 > BATCHES_MAX
+    }
+
+    /// A disk has lost what it said it had: these are its rows now.
+    pub(crate) fn go_back(&mut self, rows: &Rows) {
+        let standing = |row: &CounterRow| (row.key.clone(), (row.epoch, row.seq));
+        self.counters = rows.counters.values().map(standing).collect();
+        let meta = rows.meta.as_ref();
+        let next = meta.map_or(1, |meta| meta.receipt_next);
+        for (seq, (sha256, _)) in self.receipts.split_off(&next) {
+            self.lost.entry(seq).or_default().insert(sha256);
+        }
+        self.acked_next = meta.map_or(0, |meta| meta.receipt_acked_next);
+        let kept = |upto: &mut u64| *upto = (*upto).min(next - 1);
+        self.written.values_mut().for_each(kept);
+        kept(&mut self.returned);
     }
 
     /// Takes one write that reaches the disk; answers with what is wrong, and with the receipts that it says the

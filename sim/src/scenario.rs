@@ -16,11 +16,16 @@ use serde::{Deserialize, Serialize};
 pub use span::Span;
 
 /// The scenarios that are part of the program, in the order in which they are listed.
-const BUILT_IN: [&str; 5] = [
+const BUILT_IN: [&str; 10] = [
     include_str!("../scenarios/bad-release.toml"),
     include_str!("../scenarios/usb-only.toml"),
     include_str!("../scenarios/hub-lost-for-90-days.toml"),
     include_str!("../scenarios/power-cuts.toml"),
+    include_str!("../scenarios/stick-chaos.toml"),
+    include_str!("../scenarios/disk-full.toml"),
+    include_str!("../scenarios/lying-disks.toml"),
+    include_str!("../scenarios/clock-1970.toml"),
+    include_str!("../scenarios/thin-link-5000.toml"),
     include_str!("../scenarios/chaos.toml"),
 ];
 
@@ -83,6 +88,22 @@ pub struct Group {
     /// Their link to the hub, where they have one.
     #[serde(default)]
     pub link: LinkSpec,
+    /// What their wall clocks show after each power cut.
+    #[serde(default)]
+    pub clock: ClockKind,
+}
+
+/// What a machine's wall clock shows when its power has come back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockKind {
+    /// What it showed before.
+    #[default]
+    Right,
+    /// There is none: time begins when the agent was built.
+    NoRtc,
+    /// There is none: time begins in 1970.
+    Epoch,
 }
 
 /// A way to the hub.
@@ -97,6 +118,9 @@ pub struct LinkSpec {
     pub lost_per_mille: u32,
     /// Messages in a thousand that come twice.
     pub repeated_per_mille: u32,
+    /// It may be used from and to these hours of a day only; other hours cost too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hours: Option<[Span; 2]>,
 }
 
 impl Group {
@@ -117,6 +141,7 @@ impl Default for LinkSpec {
             kbit_per_s: 10_000,
             lost_per_mille: 0,
             repeated_per_mille: 0,
+            hours: None,
         }
     }
 }
@@ -221,7 +246,7 @@ pub enum FaultKind {
     PowerCut,
     /// The agent's process is killed and started again.
     Kill,
-    /// The site's disk takes no commit.
+    /// The site's disk fills up: some commits fit, and then none does.
     DiskFull,
     /// No way to the hub.
     Partition,
@@ -239,10 +264,16 @@ pub enum FaultKind {
     Drift,
     /// Images vanish from the container runtime.
     ImagesLost,
-    /// The site's wall clock jumps: to 1970, into the future, or away.
+    /// The site's wall clock jumps: to 1970, up to ten years either way; or drifts, or is right again.
     Clock,
     /// Forged documents, and old ones again, arrive by link or stick.
     Forged,
+    /// The site loses power, and the last commits that its disk acknowledged were never there.
+    LyingDisk,
+    /// Content on the site's disk is torn or gone.
+    ContentDamaged,
+    /// Documents beyond the limits arrive, signed with the director's key.
+    Oversized,
 }
 
 /// Somebody who carries a stick round.
@@ -266,6 +297,18 @@ pub struct Carrier {
     /// Rounds in a thousand with what an earlier round had on it.
     #[serde(default)]
     pub stale_per_mille: u32,
+    /// Rounds in a thousand on which two carriers take each other's sticks.
+    #[serde(default)]
+    pub swapped_per_mille: u32,
+    /// Files in a thousand, either way, of which only the beginning can be read.
+    #[serde(default)]
+    pub torn_per_mille: u32,
+    /// Visits in a thousand after which the stick is put in there once more.
+    #[serde(default)]
+    pub twice_per_mille: u32,
+    /// Rounds in a thousand after which the receipts stay on the stick, and come back with the next ones.
+    #[serde(default)]
+    pub old_receipts_per_mille: u32,
 }
 
 /// What must be so at a moment.
@@ -439,6 +482,10 @@ impl Scenario {
                     return senseless(format!("there is no release {version} of {}", expectation.app));
                 }
             }
+        }
+        let hours = self.group.iter().filter_map(|group| group.link.hours);
+        if hours.flatten().any(|hour| hour.ms() >= 86_400_000) {
+            return senseless("the hours of a link are those of one day".into());
         }
         match self.fault.iter().find(|fault| !(fault.per_day > 0.0 && fault.per_day <= 10_000.0)) {
             Some(fault) => senseless(format!("`per_day = {}` is not within 0 to 10000", fault.per_day)),

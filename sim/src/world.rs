@@ -6,14 +6,18 @@
 
 mod carrier;
 mod checks;
+mod clocks;
 mod content;
 mod dispatch;
 mod faults;
 mod happening;
 mod hub;
+mod keeping;
 mod library;
 mod link;
+mod lying;
 mod measure;
+mod oversized;
 mod random;
 mod shell;
 mod site;
@@ -45,6 +49,7 @@ use crate::cluster::{Model, Settings};
 use crate::invariants::{Ledger, Violation};
 use crate::scenario::{Group, Scenario};
 use carrier::Stick;
+use clocks::WallClock;
 use happening::{Happening, Leg, SiteNo, Start};
 use hub::Hub;
 use library::{BEGINNING_S, Library, at_once, director_key};
@@ -201,6 +206,7 @@ impl World {
             self.place_bystanders(site);
             let delay_ms = self.random.below(STARTS_WITHIN_MS);
             self.timeline.after(delay_ms, Happening::Load(site, 1, Start::Process));
+            self.keep_hours(site);
         }
         for (number, action) in self.scenario.action.iter().enumerate() {
             self.timeline.at(action.at.ms(), Happening::Act(number));
@@ -303,6 +309,7 @@ impl World {
             Happening::Look(site, life) => self.look(site, life),
             Happening::Arrived(site, ticket) => self.arrived(site, ticket),
             Happening::Connect(site, life) => self.connect(site, life),
+            Happening::Hours(site) => self.keep_hours(site),
             Happening::Missed(site, session, will) => self.missed(site, session, &will),
             Happening::Up(site, session, message) => self.up(site, session, *message),
             Happening::Down(site, session, message) => self.down(site, session, *message),
@@ -383,13 +390,15 @@ fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random)
     let mut labels = group.labels.clone();
     labels.entry("group".into()).or_insert_with(|| group.name.to_string());
     let uids = random.below(1 << 32);
+    let mut clock = WallClock::right();
+    clock.start(group.clock, 0);
     Ok(Site {
         id,
         labels,
         contact: group.contact,
         key: Arc::new(key),
         chain_id,
-        node: Node { powered: true, boots: 1, booted_ms: 0, wall_off_ms: Some(0), synchronised: true },
+        node: Node { powered: true, boots: 1, booted_ms: 0, clock, clock_kind: group.clock },
         disk,
         process: None,
         life: 1,
@@ -403,6 +412,7 @@ fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random)
         link: Link {
             spec: group.link.clone(),
             open: group.contact == ContactClass::Mqtt,
+            shut: false,
             session: None,
             conns: 0,
         },

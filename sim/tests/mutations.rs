@@ -57,12 +57,32 @@ running = "2.0.0"
 known = true
 "#;
 
+/// The same fleet with wrong clocks, documents beyond the limits, and disks that damage what they hold.
+const ROUGH: &str = r#"
+[[fault]]
+kind = "clock"
+per_day = 24.0
+[[fault]]
+kind = "oversized"
+per_day = 60.0
+[[fault]]
+kind = "content-damaged"
+per_day = 24.0
+[[fault]]
+kind = "images-lost"
+per_day = 12.0
+"#;
+
 /// The first violation that any of a few seeds shows.
-#[expect(clippy::print_stdout, reason = "what was caught belongs to a run's protocol")]
 fn found() -> Option<Invariant> {
+    found_in(STORY)
+}
+
+#[expect(clippy::print_stdout, reason = "what was caught belongs to a run's protocol")]
+fn found_in(story: &str) -> Option<Invariant> {
     (1..=SEEDS).find_map(|seed| {
         let outcome =
-            World::new(Scenario::parse(STORY).expect("it is good"), seed).expect("the world is made").run();
+            World::new(Scenario::parse(story).expect("it is good"), seed).expect("the world is made").run();
         for violation in &outcome.violations {
             println!("seed {seed}: {violation}");
         }
@@ -73,6 +93,25 @@ fn found() -> Option<Invariant> {
 #[test]
 fn nothing_is_found_where_nothing_is_broken() {
     assert_eq!(found(), None);
+    assert_eq!(found_in(&format!("{STORY}{ROUGH}")), None);
+}
+
+#[test]
+fn a_clock_that_refuses_is_caught() {
+    agent::choose(Some(InAgent::ClockRefuses));
+    assert_eq!(found_in(&format!("{STORY}{ROUGH}")), Some(Invariant::Clocks));
+}
+
+#[test]
+fn content_that_nobody_hashed_is_caught() {
+    agent::choose(Some(InAgent::UnreadDigests));
+    assert_eq!(found_in(&format!("{STORY}{ROUGH}")), Some(Invariant::Content));
+}
+
+#[test]
+fn a_document_beyond_the_limits_is_caught() {
+    agent::choose(Some(InAgent::WideLimits));
+    assert_eq!(found_in(&format!("{STORY}{ROUGH}")), Some(Invariant::Limits));
 }
 
 #[test]

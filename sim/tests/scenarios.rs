@@ -56,6 +56,31 @@ fn power_cuts_leave_no_work_for_hands() {
 }
 
 #[test]
+fn sites_outlive_everything_that_happens_to_sticks() {
+    holds("stick-chaos", 2, &[1, 2]);
+}
+
+#[test]
+fn disks_that_fill_up_leave_no_work_for_hands() {
+    holds("disk-full", 3, &[1, 2]);
+}
+
+#[test]
+fn disks_that_lie_break_nothing_but_the_chain() {
+    holds("lying-disks", 5, &[1, 2]);
+}
+
+#[test]
+fn no_clock_refuses_anything() {
+    holds("clock-1970", 4, &[1, 2]);
+}
+
+#[test]
+fn thin_links_bring_every_version() {
+    holds("thin-link-5000", 10, &[1]);
+}
+
+#[test]
 fn chaos_breaks_no_invariant() {
     holds("chaos", 8, &[1, 2]);
 }

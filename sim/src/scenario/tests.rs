@@ -99,5 +99,5 @@ fn fewer_sites_keep_every_group() {
     let small = chaos.with_sites(10);
     assert_eq!(small.group.len(), groups);
     assert!(small.group.iter().all(|group| group.count >= 1));
-    assert_eq!(small.sites(), 6 + 2 + 1);
+    assert_eq!(small.sites(), 5 + 2 + 1 + 1);
 }

@@ -12,7 +12,8 @@ const FIRST: [&str; 12] =
 const TABLES: [&str; 6] = ["group", "release", "action", "carrier", "fault", "expect"];
 
 /// What a field is where it is not written.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULTS: [(&str, &str); 12] = [
+    ("clock", r#""right""#),
     ("contact", r#""mqtt""#),
     ("first", r#""0s""#),
     ("from", r#""0s""#),

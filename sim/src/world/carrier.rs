@@ -29,8 +29,11 @@ pub(super) struct Stick {
     route: Vec<SiteNo>,
     began_ms: u64,
     documents: BTreeMap<String, String>,
-    pub(super) bundles: BTreeSet<Sha256Digest>,
+    /// Bundles, with how many of their bytes can be read.
+    pub(super) bundles: BTreeMap<Sha256Digest, u64>,
     returned: BTreeMap<String, String>,
+    /// Returned files of which only the beginning can be read.
+    torn: BTreeSet<String>,
     /// Unacknowledged receipts when it was last looked, and when they were last written.
     offered: (u64, u64),
 }
@@ -42,8 +45,9 @@ impl Stick {
             route,
             began_ms: 0,
             documents: BTreeMap::new(),
-            bundles: BTreeSet::new(),
+            bundles: BTreeMap::new(),
             returned: BTreeMap::new(),
+            torn: BTreeSet::new(),
             offered: (u64::MAX, u64::MAX),
         }
     }
@@ -67,6 +71,7 @@ impl World {
                     self.unload(stick);
                     self.fill(stick);
                 }
+                self.swap(stick);
                 self.travel(stick, 0);
             }
             Leg::In(stop) => {
@@ -89,9 +94,47 @@ impl World {
                     self.tell(site, life, Event::MediaOut { media: media_id(stick) });
                     self.go_on_fetching(site);
                 }
-                self.travel(stick, stop + 1);
+                // Whoever is not sure that it was read puts it in again.
+                let again = self.random.chance(self.sticks[stick].spec.twice_per_mille);
+                self.travel(stick, if again { stop } else { stop + 1 });
             }
         }
+    }
+
+    /// Two carriers leave the hub with each other's sticks; what the other one has with him is on the road with him.
+    fn swap(&mut self, stick: usize) {
+        let spec = &self.sticks[stick].spec;
+        if self.sticks.len() < 2 || !self.random.chance(spec.swapped_per_mille) {
+            return;
+        }
+        let others: Vec<usize> = (0..self.sticks.len()).filter(|other| *other != stick).collect();
+        let Some(other) = self.random.pick(&others).copied() else { return };
+        let documents = std::mem::take(&mut self.sticks[stick].documents);
+        let bundles = std::mem::take(&mut self.sticks[stick].bundles);
+        let here = &mut self.sticks[other];
+        let (documents, bundles) = (
+            std::mem::replace(&mut here.documents, documents),
+            std::mem::replace(&mut here.bundles, bundles),
+        );
+        let here = &mut self.sticks[stick];
+        (here.documents, here.bundles) = (documents, bundles);
+        // A transfer from the other stick, if one runs, goes on from what is there now.
+        for site in self.sticks[other].route.clone() {
+            if self.sites[site].stick == Some(other) {
+                self.stop_transfer(site);
+                self.go_on_fetching(site);
+            }
+        }
+    }
+
+    /// The beginning of a file, where the stick has not kept the rest.
+    fn tear(&mut self, stick: usize, text: &mut String) -> bool {
+        if !self.random.chance(self.sticks[stick].spec.torn_per_mille) {
+            return false;
+        }
+        // Envelopes are ASCII, so every place is between two characters.
+        text.truncate(usize::try_from(self.random.below(text.len() as u64)).unwrap_or(0));
+        true
     }
 
     fn draw(&mut self, range: [Span; 2]) -> u64 {
@@ -113,12 +156,21 @@ impl World {
     /// The hub takes what came back.
     fn unload(&mut self, stick: usize) {
         let now = self.hub.now(self.timeline.now_ms());
-        for (name, text) in std::mem::take(&mut self.sticks[stick].returned) {
-            let Ok(MediaName::Receipts { site: name, .. }) = name.parse() else { continue };
+        let keeps = self.random.chance(self.sticks[stick].spec.old_receipts_per_mille);
+        let torn = self.sticks[stick].torn.clone();
+        let returned = if keeps {
+            self.sticks[stick].returned.clone()
+        } else {
+            self.sticks[stick].torn.clear();
+            std::mem::take(&mut self.sticks[stick].returned)
+        };
+        for (file_name, text) in returned {
+            let Ok(MediaName::Receipts { site: name, .. }) = file_name.parse() else { continue };
             let Some(site) = self.names.get(&name).copied() else { continue };
             let keys = sites::keys(&self.hub.db, &name).unwrap_or_default();
             let file = match ReturnedFile::read(&text, self.hub.fleet(), &name, &keys) {
                 Ok(file) => file,
+                Err(_) if torn.contains(&file_name) => continue,
                 Err(error) => return self.violated(Invariant::Receipts, Some(site), error.to_string()),
             };
             match self.hub.within(|connection| file.store(connection, &name, &now)) {
@@ -147,23 +199,28 @@ impl World {
             Err(error) => return self.violated(Invariant::Scenario, None, format!("no stick: {error}")),
         };
         let mut documents = BTreeMap::new();
-        for file in content.documents {
+        for mut file in content.documents {
             if let Ok(MediaName::Assignment(name)) = file.name.parse()
                 && let Some(site) = self.names.get(&name).copied()
             {
                 self.check_signed(site, file.text.as_bytes());
             }
+            self.tear(stick, &mut file.text);
             if !self.random.chance(spec.half_copied_per_mille) {
                 documents.insert(file.name, file.text);
             }
         }
-        let mut bundles = BTreeSet::new();
+        let mut bundles = BTreeMap::new();
         for blob in content.blobs {
-            if self.library.of_bundle(&blob.sha256).is_some()
-                && !self.random.chance(spec.half_copied_per_mille)
-            {
-                bundles.insert(blob.sha256);
+            let Some(bytes) = self.library.of_bundle(&blob.sha256).map(|release| release.bytes) else {
+                continue;
+            };
+            if self.random.chance(spec.half_copied_per_mille) {
+                continue;
             }
+            let readable =
+                if self.random.chance(spec.torn_per_mille) { self.random.below(bytes) } else { bytes };
+            bundles.insert(blob.sha256, readable);
         }
         let here = &mut self.sticks[stick];
         here.documents = documents;
@@ -231,13 +288,20 @@ impl World {
         if from > upto {
             return;
         }
+        let mut whole = true;
         for (number, batch) in self.sealed(site, chain_id, (from, upto), true).into_iter().enumerate() {
             // Batches of one writing are told apart by their first number; no reader takes it as more than a name.
             let (site, chain_id) = (self.sites[site].id.clone(), chain_id.clone());
             let name = MediaName::Receipts { site, chain_id, from: from + number as u64, upto };
-            let text = String::from_utf8(batch).expect("envelopes are JSON");
+            let mut text = String::from_utf8(batch).expect("envelopes are JSON");
+            whole &= !self.tear(stick, &mut text);
+            if !whole {
+                self.sticks[stick].torn.insert(name.to_string());
+            }
             self.sticks[stick].returned.insert(name.to_string(), text);
         }
-        self.wrote_stick(site, stick, upto);
+        if whole {
+            self.wrote_stick(site, stick, upto);
+        }
     }
 }

@@ -49,6 +49,7 @@ impl World {
     pub(super) fn check_writes(&mut self, site: SiteNo, writes: &[Write]) {
         let now_ms = self.timeline.now_ms();
         for write in writes {
+            self.check_sizes(site, write);
             let acknowledged = match self.ledgers[site].take(write, now_ms) {
                 Ok(acknowledged) => acknowledged,
                 Err((invariant, text)) => return self.violated(invariant, Some(site), text),
@@ -144,7 +145,8 @@ impl World {
         for receipt in batch.receipts() {
             let seq = receipt.receipt().receipt_seq;
             let made = self.ledgers[site].receipts.get(&seq);
-            if made.is_none_or(|(sha256, _)| sha256 != receipt.sha256()) {
+            let lost = self.ledgers[site].lost.get(&seq).is_some_and(|lost| lost.contains(receipt.sha256()));
+            if !lost && made.is_none_or(|(sha256, _)| sha256 != receipt.sha256()) {
                 let text = format!("receipt {seq} is told and was never on the site's disk");
                 return self.violated(Invariant::Durable, Some(site), text);
             }
@@ -154,7 +156,7 @@ impl World {
     /// What storing a batch came to: nothing in these worlds forks a chain or restores a hub.
     pub(super) fn check_taken(&mut self, site: SiteNo, taken: Option<&Taken>) {
         let Some(taken) = taken else { return };
-        if let Some(code) = taken.quarantined {
+        if let Some(code) = taken.quarantined.filter(|_| !self.may_fork(site)) {
             let text = format!("the hub quarantines it ({code})");
             self.violated(Invariant::Receipts, Some(site), text);
         }
@@ -190,6 +192,7 @@ impl World {
         }
         for site in 0..self.sites.len() {
             self.check_kept(site);
+            self.check_counts(site);
         }
         self.timeline.after(INSPECT_MS, Happening::Inspect);
     }
@@ -274,6 +277,8 @@ impl World {
             let generation = row.current.and_then(|current| rows.generations.get(&current));
             kept.extend(generation.map(|row| Arc::clone(&row.generation)));
         }
+        // What the disk has lost is put right when somebody brings it again.
+        kept.retain(|generation: &Arc<Generation>| here.content.is_good(&generation.bundle));
         for generation in kept {
             if let Some(wrong) = self.difference(site, &generation) {
                 let text = format!("{} {} is not kept: {wrong}", generation.app, generation.version);
@@ -359,6 +364,11 @@ impl World {
                 self.violated(Invariant::Restarts, Some(site), "no agent runs".into());
                 continue;
             }
+            if self.may_fork(site) {
+                self.check_forks(site);
+                continue;
+            }
+            let here = &self.sites[site];
             let connected = here.link.session.is_some() && self.hub.up;
             let ledger = &self.ledgers[site];
             let due = |seq: u64, made_ms: u64| match here.contact {

@@ -4,19 +4,20 @@
 use std::sync::Arc;
 
 use airlift_agent::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply};
-use airlift_agent::core::event::{Failure, FailureClass, OpId};
+use airlift_agent::core::event::{Failure, OpId};
 use airlift_agent::core::object::{Generation, Health, ObjectRef, Verdict};
 use airlift_agent::core::{Effect, Event};
 use airlift_agent::observe::rules::judge_rules;
 use airlift_agent::ports::cluster::{ApplyRequest, Propagation};
-use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{Conn, ConnState};
 
 use super::World;
 use super::happening::{Happening, Life, SiteNo, Upward};
+use super::keeping::not_here;
 use crate::cluster::Model;
+use crate::invariants::Invariant;
 
 /// What an edge takes, from and to.
 const PREPARE_MS: (u64, u64) = (50, 500);
@@ -53,6 +54,9 @@ impl World {
             }
             Effect::Send { conn, chain_id, from, upto, status } => {
                 if self.is_over(site, conn) {
+                    if self.ledgers[site].talks_too_much(self.timeline.now_ms()) {
+                        self.violated(Invariant::Sleep, Some(site), "it sends batches without end".into());
+                    }
                     for batch in self.sealed(site, &chain_id, (from, upto), status) {
                         self.send_up(site, Upward::Batch(batch));
                     }
@@ -65,24 +69,23 @@ impl World {
             }
             Effect::Prepare { op, generation, scope, before } => {
                 self.operate(site, op);
-                let event = if self.sites[site].content.held.contains(&generation.bundle) {
-                    match self.library.plan(&generation, scope.as_deref(), &before) {
-                        Ok(plan) => Event::Prepared { op, plan },
-                        Err(failure) => Event::PrepareFailed { op, failure },
-                    }
-                } else {
-                    Event::PrepareFailed { op, failure: not_here() }
+                let read = self.read_content(site, &generation.bundle);
+                let plan = read.and_then(|()| self.library.plan(&generation, scope.as_deref(), &before));
+                let event = match plan {
+                    Ok(plan) => Event::Prepared { op, plan },
+                    Err(failure) => Event::PrepareFailed { op, failure },
                 };
                 self.answer(site, PREPARE_MS, event);
             }
             Effect::Import { op, generation } => {
                 self.operate(site, op);
-                let event = if self.sites[site].content.held.contains(&generation.bundle) {
-                    let images = self.library.rendered(&generation).images.clone();
-                    self.sites[site].images.extend(images);
-                    Event::Imported { op }
-                } else {
-                    Event::ImportFailed { op, failure: not_here() }
+                let event = match self.read_content(site, &generation.bundle) {
+                    Ok(()) => {
+                        let images = self.library.rendered(&generation).images.clone();
+                        self.sites[site].images.extend(images);
+                        Event::Imported { op }
+                    }
+                    Err(failure) => Event::ImportFailed { op, failure },
                 };
                 self.answer(site, IMPORT_MS, event);
             }
@@ -138,7 +141,7 @@ impl World {
     fn keep(&mut self, site: SiteNo, generations: &[Arc<Generation>]) {
         let mut images = std::collections::BTreeSet::new();
         for generation in generations {
-            if self.sites[site].content.held.contains(&generation.bundle) {
+            if self.sites[site].content.holds(&generation.bundle) {
                 images.extend(self.library.rendered(generation).images.iter().cloned());
             }
         }
@@ -147,8 +150,10 @@ impl World {
         let kept = |bundle: &_| {
             wanted.contains(bundle) || generations.iter().any(|generation| generation.bundle == *bundle)
         };
-        here.content.held.retain(kept);
+        here.content.held.retain(|bundle, _| kept(bundle));
         here.content.partial.retain(|bundle, _| kept(bundle));
+        here.content.resumed.retain(kept);
+        here.content.doubtful.retain(kept);
         if let Some(process) = &mut here.process {
             process.kept_images = images;
         }
@@ -198,10 +203,8 @@ impl World {
     ) -> Result<ApiReply, ApiError> {
         let rendered = self.library.rendered(generation);
         let body = usize::try_from(index).ok().and_then(|index| rendered.bodies.get(index)).cloned();
-        let Some(body) = body.filter(|_| self.sites[site].content.held.contains(&generation.bundle)) else {
-            let message = not_here().reason;
-            return Err(ApiError { class: ApiErrorClass::Unavailable, status: 0, message });
-        };
+        self.read_content(site, &generation.bundle).map_err(unrendered)?;
+        let body = body.ok_or_else(|| unrendered(not_here()))?;
         let field_manager = format!("airlift/{}", generation.app);
         let request = ApplyRequest { object: object.clone(), body, field_manager, force: true, dry_run, uid };
         let applied = self.on_cluster(site, |model, now| model.apply(now, &request))?;
@@ -241,6 +244,7 @@ impl World {
         object: &ObjectRef,
     ) -> Result<Health, ApiError> {
         let mut health = self.on_cluster(site, |model, now| model.health(now, object))?;
+        self.read_content(site, &generation.bundle).map_err(unrendered)?;
         let rendered = self.library.rendered(generation);
         let rules = rendered.rules.get(object).map(Vec::as_slice).unwrap_or_default();
         if health.verdict == Verdict::Current && !rules.is_empty() {
@@ -329,8 +333,7 @@ impl World {
     }
 }
 
-/// Content that was there is not: the disk's fault.
-fn not_here() -> Failure {
-    let reason = "content of the bundle is not here".to_owned();
-    Failure { class: FailureClass::Environment, code: Code::StoreFailed, reason, evidence: Vec::new() }
+/// What no body could be made of is no request.
+fn unrendered(failure: Failure) -> ApiError {
+    ApiError { class: ApiErrorClass::ContentLost, status: 0, message: failure.reason }
 }

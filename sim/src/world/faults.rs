@@ -10,6 +10,7 @@ use airlift_bundles::limits::Limits;
 use serde_json::json;
 
 use super::World;
+use super::content::disk_full;
 use super::happening::{Happening, Mending, SiteNo, Start};
 use super::library::{RELEASE_KEYS, director_key, key, sign};
 use crate::cluster::Fault as ApiFault;
@@ -26,7 +27,8 @@ const REMEMBERED: usize = 256;
 const LOSS_SEEN_MS: u64 = 600;
 /// A key that no root names.
 const STRANGER: u8 = 99;
-const DAY_MS: u64 = 86_400_000;
+/// What may still fit onto a disk that fills up: some commits, but not all.
+const ROOM_BYTES_MAX: u64 = 64 << 10;
 
 impl World {
     /// Plans the first strike of each fault at each of its sites.
@@ -36,6 +38,9 @@ impl World {
                 FaultKind::HubCrash => vec![0],
                 _ => self.selected(&fault.sites),
             };
+            if fault.kind == FaultKind::LyingDisk {
+                sites.iter().for_each(|site| self.sites[*site].disk.begin_to_lie());
+            }
             for site in sites {
                 let delay_ms = fault.from.ms() + self.pause(number);
                 self.timeline.after(delay_ms, Happening::Strike(number, site));
@@ -82,7 +87,10 @@ impl World {
                 return Some(Mending::Process(site, self.sites[site].life));
             }
             FaultKind::DiskFull => {
-                self.sites[site].disk.full = true;
+                let room_bytes = self.random.below(ROOM_BYTES_MAX);
+                self.sites[site].disk.room_bytes = Some(room_bytes);
+                self.stop_transfer(site);
+                self.fail_fetches(site, &disk_full());
                 return Some(Mending::Disk(site));
             }
             FaultKind::Partition => {
@@ -126,6 +134,22 @@ impl World {
                 self.forge(site);
                 return None;
             }
+            FaultKind::LyingDisk => {
+                let mending = self.cut_power(site);
+                if mending.is_some() {
+                    self.lose_commits(site);
+                }
+                return mending;
+            }
+            FaultKind::ContentDamaged => {
+                self.damage_content(site);
+                self.go_on_fetching(site);
+                return None;
+            }
+            FaultKind::Oversized => {
+                self.offer_oversized(site);
+                return None;
+            }
         }
         self.refresh_cluster(site);
         Some(Mending::Api(site))
@@ -160,7 +184,7 @@ impl World {
             Mending::Process(_, life) => {
                 self.timeline.after(1, Happening::Load(site, life, Start::Process));
             }
-            Mending::Disk(_) => here.disk.full = false,
+            Mending::Disk(_) => here.disk.room_bytes = None,
             Mending::Way(_) => here.link.open = true,
             Mending::Api(_) => here.api_fault = None,
             Mending::Node(_) => here.node_down = false,
@@ -174,7 +198,7 @@ impl World {
     /// The process dies: of the commits under way some reached the disk, and nobody was told.
     fn crash(&mut self, site: SiteNo) {
         let disk = &self.sites[site].disk;
-        let under_way = if disk.full { 0 } else { disk.waiting.len() as u64 };
+        let under_way = if disk.room_bytes.is_some() { 0 } else { disk.waiting.len() as u64 };
         let reached = usize::try_from(self.random.between(0, under_way)).unwrap_or(0);
         let reached: Vec<Vec<Write>> =
             self.sites[site].disk.waiting.drain(..reached).map(|batch| batch.writes).collect();
@@ -202,6 +226,7 @@ impl World {
         here.node.powered = true;
         here.node.boots += 1;
         here.node.booted_ms = now_ms;
+        here.node.clock.start(here.node.clock_kind, now_ms);
         here.life += 1;
         let (life, boots) = (here.life, here.node.boots);
         let agent_ms = self.random.between(AGENT_STARTS_MS.0, AGENT_STARTS_MS.1);
@@ -268,19 +293,6 @@ impl World {
             let event = Box::new(Event::ImagesLost { references });
             self.timeline.after(LOSS_SEEN_MS, Happening::Tell(site, life, event));
         }
-    }
-
-    /// The wall clock starts at 1970, jumps by up to four years either way, or is right again.
-    fn set_clock(&mut self, site: SiteNo) {
-        let reading = self.random.below(4);
-        let jump_ms = i64::try_from(self.random.below(4 * 365 * DAY_MS)).unwrap_or(0);
-        let node = &mut self.sites[site].node;
-        (node.wall_off_ms, node.synchronised) = match reading {
-            0 => (None, false),
-            1 => (Some(jump_ms), true),
-            2 => (Some(-jump_ms), false),
-            _ => (Some(0), true),
-        };
     }
 
     /// Keeps an assignment, so that it can be handed in again later, here or elsewhere.

@@ -41,6 +41,8 @@ pub(super) enum Happening {
     Arrived(SiteNo, u64),
     /// A site tries to connect.
     Connect(SiteNo, Life),
+    /// A link's hours begin or end.
+    Hours(SiteNo),
     /// The hub notices that a connection is no more.
     Missed(SiteNo, Session, Box<Conn>),
     /// A message of a site reaches the hub.
@@ -188,6 +190,7 @@ impl Happening {
             Self::Stick(at, _) => (18, *at as u64),
             Self::Expect(at) => (19, *at as u64),
             Self::Inspect => (20, 0),
+            Self::Hours(at) => (21, site(*at)),
         }
     }
 }

@@ -16,6 +16,8 @@ use super::library::at_once;
 
 /// Receipts read at once, as the agent does.
 const READ_BYTES: usize = 72 << 10;
+/// The hours of links are those of days since the world began.
+const DAY_MS: u64 = 86_400_000;
 /// Until a site notices that its connection is no more.
 const NOTICED_MS: (u64, u64) = (100, 90_000);
 /// Until the hub does: one and a half keep-alives.
@@ -44,7 +46,7 @@ impl World {
         let here = &mut self.sites[site];
         here.link.conns += 1;
         let (number, conn) = (here.link.conns, ConnId(here.link.conns));
-        if !here.link.open || !self.hub.up {
+        if !here.link.is_open() || !self.hub.up {
             let delay_ms = self.random.between(GIVEN_UP_MS.0, GIVEN_UP_MS.1);
             let event = Event::LinkDown { conn, reason: "no answer".into() };
             return self.timeline.after(delay_ms, Happening::Tell(site, life, Box::new(event)));
@@ -58,6 +60,27 @@ impl World {
             self.send_down(site, Downward::Desired { envelope, root_version });
         }
         self.go_on_fetching(site);
+    }
+
+    /// Opens or shuts a link as its hours say, and comes back when they say otherwise.
+    pub(super) fn keep_hours(&mut self, site: SiteNo) {
+        let Some([from, until]) = self.sites[site].link.spec.hours else { return };
+        let (from_ms, until_ms) = (from.ms(), until.ms());
+        let now_ms = self.timeline.now_ms();
+        let of_day_ms = now_ms % DAY_MS;
+        let open = if from_ms <= until_ms {
+            (from_ms..until_ms).contains(&of_day_ms)
+        } else {
+            !(until_ms..from_ms).contains(&of_day_ms)
+        };
+        self.sites[site].link.shut = !open;
+        self.sites[site].disturb(now_ms);
+        if !open {
+            self.break_link(site);
+        }
+        let next_ms = if open { until_ms } else { from_ms };
+        let wait_ms = (next_ms + DAY_MS - of_day_ms) % DAY_MS;
+        self.timeline.after(if wait_ms == 0 { DAY_MS } else { wait_ms }, Happening::Hours(site));
     }
 
     /// Ends a connection without a word; the hub notices later.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use airlift_agent::core::event::OpId;
 use airlift_agent::core::write::AppRow;
-use airlift_agent::core::{Core, Event, Start as CoreStart, Step};
+use airlift_agent::core::{Core, Event, Start as CoreStart, Step, Write};
 use airlift_agent::ports::Store as _;
 
 use super::World;
+use super::clocks::is_dated;
 use super::happening::{Happening, Life, SiteNo, Start};
 use super::library::at_once;
 use super::site::{Batch, Process};
@@ -17,6 +18,8 @@ use crate::invariants::Invariant;
 
 /// What a commit takes, from a quick disk to a tired card.
 const COMMIT_MS: (u64, u64) = (2, 40);
+/// What one row takes on disk at the least.
+const PAGE_BYTES: u64 = 512;
 /// How long a failed database is left alone before it is loaded again.
 const RELOAD_AFTER_MS: u64 = 1_000;
 
@@ -53,6 +56,7 @@ impl World {
             told_nodes: None,
             told_disk: false,
         });
+        here.content.find();
         self.with_core(site, |core, now| core.resume(now));
         if start == Start::AfterFailure {
             let reason = "the disk is full".to_owned();
@@ -96,7 +100,15 @@ impl World {
         {
             return;
         }
-        self.with_core(site, |core, now| core.step(now, event));
+        if !is_dated(&event) {
+            return self.with_core(site, |core, now| core.step(now, event));
+        }
+        let now = self.sites[site].now(site, self.timeline.now_ms());
+        let Some(process) = &mut self.sites[site].process else { return };
+        let step = process.core.step(now, event.clone());
+        self.check_clock(site, now, &event, &step);
+        self.trace.step(&step);
+        self.queue(site, step);
     }
 
     /// The alarm rings, unless it was set anew.
@@ -150,8 +162,10 @@ impl World {
         if here.life != life {
             return;
         }
-        let fails = here.disk.full && here.disk.waiting.front().is_some_and(|batch| !batch.writes.is_empty());
-        if fails {
+        let bytes = here.disk.waiting.front().map_or(0, |batch| size_of(&batch.writes));
+        let left = here.disk.room_bytes.map(|room_bytes| room_bytes.checked_sub(bytes));
+        here.disk.room_bytes = left.map(Option::unwrap_or_default);
+        if bytes > 0 && left == Some(None) {
             self.end_process(site);
             let life = self.sites[site].life;
             return self.timeline.after(RELOAD_AFTER_MS, Happening::Load(site, life, Start::AfterFailure));
@@ -162,12 +176,13 @@ impl World {
     }
 
     /// Writes reach the disk.
-    pub(super) fn write(&mut self, site: SiteNo, writes: Vec<airlift_agent::core::Write>) {
+    pub(super) fn write(&mut self, site: SiteNo, writes: Vec<Write>) {
         if writes.is_empty() {
             return;
         }
         self.check_writes(site, &writes);
         self.meter.writes(site, &writes, self.timeline.now_ms());
+        self.sites[site].disk.hold_back(&writes);
         at_once(self.sites[site].disk.durable.commit(writes)).expect("the store in memory does not fail");
     }
 
@@ -176,6 +191,19 @@ impl World {
             self.start(site, effect);
         }
     }
+}
+
+/// About what a commit takes on disk: a page for each row, and its documents.
+fn size_of(writes: &[Write]) -> u64 {
+    let bytes = |write: &Write| match write {
+        Write::PutDocument(row) => row.envelope.len(),
+        Write::PutAssignment(row) => row.envelope.len(),
+        Write::PutRoot(row) => row.envelope.len(),
+        Write::AppendReceipt(row) => row.envelope.len(),
+        Write::PutOutbox(row) => row.payload.len(),
+        _ => 0,
+    };
+    writes.iter().map(|write| PAGE_BYTES + bytes(write) as u64).sum()
 }
 
 /// The operation that an event ends.

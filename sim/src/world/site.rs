@@ -9,15 +9,15 @@ use airlift_agent::core::time::BootId;
 use airlift_agent::core::{Core, Effect, Now, Write};
 use airlift_agent::store::MemoryStore;
 use airlift_bundles::document::enrolment::ContactClass;
-use airlift_bundles::document::receipt::ClockQuality;
 use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::{RandomId, Sha256Digest, SiteId};
 use airlift_bundles::keys::SecretKey;
 
+use super::clocks::WallClock;
 use super::happening::Session;
-use super::library::BEGINNING_S;
+use super::lying::Lies;
 use crate::cluster::{Fault, Model, WatchId};
-use crate::scenario::LinkSpec;
+use crate::scenario::{ClockKind, LinkSpec};
 
 /// What the boot clock shows when the agent's machine is up.
 const BOOT_TAKES_MS: u64 = 10_000;
@@ -57,9 +57,8 @@ pub(super) struct Node {
     pub(super) powered: bool,
     pub(super) boots: u64,
     pub(super) booted_ms: u64,
-    /// What the wall clock is off by; `None` where it starts at 1970.
-    pub(super) wall_off_ms: Option<i64>,
-    pub(super) synchronised: bool,
+    pub(super) clock: WallClock,
+    pub(super) clock_kind: ClockKind,
 }
 
 /// The agent's database, with what is on its way there.
@@ -69,7 +68,10 @@ pub(super) struct Disk {
     pub(super) waiting: VecDeque<Batch>,
     /// When the last of those will be there.
     pub(super) ready_ms: u64,
-    pub(super) full: bool,
+    /// What still fits onto a disk that is nearly full.
+    pub(super) room_bytes: Option<u64>,
+    /// It acknowledges what it does not keep.
+    pub(super) lies: Option<Box<Lies>>,
 }
 
 /// One step's writes, with the effects that wait for them.
@@ -95,9 +97,14 @@ pub(super) struct Process {
 /// Bundles at a site, whole and in part.
 #[derive(Default)]
 pub(super) struct SiteContent {
-    pub(super) held: BTreeSet<Sha256Digest>,
+    /// Whole bundles, with the digest that their files have by now.
+    pub(super) held: BTreeMap<Sha256Digest, Sha256Digest>,
     /// Bytes of those that are not whole.
     pub(super) partial: BTreeMap<Sha256Digest, u64>,
+    /// Those of them that this process found when it began.
+    pub(super) resumed: BTreeSet<Sha256Digest>,
+    /// Those of them of which some pieces are not what was synced.
+    pub(super) doubtful: BTreeSet<Sha256Digest>,
     /// Fetches that wait or run.
     pub(super) wanted: BTreeMap<OpId, Sha256Digest>,
     pub(super) transfer: Option<Transfer>,
@@ -111,14 +118,25 @@ pub(super) struct Transfer {
     pub(super) by_stick: bool,
     pub(super) began_ms: u64,
     pub(super) bytes_per_s: u64,
+    /// It brings the last piece.
+    pub(super) to_end: bool,
 }
 
 /// The way to the hub.
 pub(super) struct Link {
     pub(super) spec: LinkSpec,
     pub(super) open: bool,
+    /// Its hours are over for today.
+    pub(super) shut: bool,
     pub(super) session: Option<Session>,
     pub(super) conns: u64,
+}
+
+impl Link {
+    /// Whether there is a way to the hub now.
+    pub(super) fn is_open(&self) -> bool {
+        self.open && !self.shut
+    }
 }
 
 impl Site {
@@ -128,12 +146,7 @@ impl Site {
         boot[..8].copy_from_slice(&(place as u64).to_be_bytes());
         boot[8..].copy_from_slice(&self.node.boots.to_be_bytes());
         let mono_ms = self.mono_ms(at_ms);
-        let world_ms = BEGINNING_S.saturating_mul(1000).saturating_add_unsigned(at_ms);
-        let wall_ms = match self.node.wall_off_ms {
-            Some(off_ms) => u64::try_from(world_ms.saturating_add(off_ms)).ok(),
-            None => Some(mono_ms),
-        };
-        let quality = if self.node.synchronised { ClockQuality::Synchronised } else { ClockQuality::Floor };
+        let (wall_ms, quality) = self.node.clock.read(at_ms, mono_ms);
         Now { mono_ms, boot: BootId(boot), wall_ms, quality }
     }
 
