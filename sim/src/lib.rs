@@ -12,6 +12,7 @@ pub mod figures;
 pub mod images;
 pub mod invariants;
 mod live;
+mod progress;
 pub mod report;
 mod run;
 pub mod scenario;
@@ -44,7 +45,7 @@ enum Command {
     /// Run a scenario and write what it came to as one page of HTML
     Report(run::ReportArgs),
     /// List the scenarios that are built in
-    List,
+    List(run::ListArgs),
     /// Print the JSON Schema of a scenario
     Schema,
     /// Write the demo's sample app, image included, as a folder for `airlift bundle build`
@@ -82,9 +83,9 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(AirliftSim { command: Command::Replay(arguments) }) => run::replay(&arguments),
         Ok(AirliftSim { command: Command::Live(arguments) }) => live::run(&arguments),
         Ok(AirliftSim { command: Command::Crowd(arguments) }) => live::run_crowd(&arguments),
+        Ok(AirliftSim { command: Command::List(arguments) }) => run::list(&arguments),
         Ok(AirliftSim { command: Command::Shrink(arguments) }) => run::shrink(&arguments),
         Ok(AirliftSim { command: Command::Report(arguments) }) => run::report(&arguments),
-        Ok(AirliftSim { command: Command::List }) => run::list(),
         Ok(AirliftSim { command: Command::Schema }) => run::schema(),
         Err(error) => {
             // The reader of a help text may be gone; there is nobody left to tell.

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use crate::progress::{Progress, memory_bytes_peak, uptime_ms};
 use crate::scenario::{SCHEMA, Scenario, ScenarioError, Span};
 use crate::world::{Outcome, World, WorldError};
 pub(crate) use report::ReportArgs;
@@ -30,7 +31,18 @@ pub(crate) struct RunArgs {
     /// Runs one after the other, from and to: 1..20
     #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = parse_seeds)]
     seeds: Option<RangeInclusive<u64>>,
+    /// Goes on with the seeds that follow until so much processor time is spent: 4m, 2h
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "seeds")]
+    lasts: Option<Span>,
     /// How results are printed; json ends with one object
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What `list` is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// How the list is printed
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -105,16 +117,27 @@ pub(crate) fn report(arguments: &ReportArgs) -> ExitCode {
 }
 
 /// Lists the built-in scenarios.
-pub(crate) fn list() -> ExitCode {
+pub(crate) fn list(arguments: &ListArgs) -> ExitCode {
     let print = || -> Result<bool, RunError> {
         let mut out = io::stdout().lock();
-        for scenario in Scenario::built_in() {
+        let scenarios = Scenario::built_in();
+        if arguments.output == Output::Json {
+            let listed: Vec<_> = scenarios.iter().map(listing).collect();
+            writeln!(out, "{}", json!(listed))?;
+            return Ok(true);
+        }
+        for scenario in scenarios {
             let (name, duration, sites) = (&scenario.name, scenario.duration, scenario.sites());
             writeln!(out, "{name:<24} {duration:>5} {sites:>4} sites  {}", scenario.about)?;
         }
         Ok(true)
     };
     finish(print())
+}
+
+fn listing(scenario: &Scenario) -> serde_json::Value {
+    let (name, about) = (&scenario.name, &scenario.about);
+    json!({ "name": name, "about": about, "duration_ms": scenario.duration.ms(), "sites": scenario.sites() })
 }
 
 /// Prints the schema.
@@ -162,14 +185,19 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
 }
 
 fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
-    let seeds = arguments.seeds.clone().unwrap_or(arguments.seed..=arguments.seed);
+    let last = if arguments.lasts.is_some() { u64::MAX } else { arguments.seed };
+    let seeds = arguments.seeds.clone().unwrap_or(arguments.seed..=last);
     let mut out = io::stdout().lock();
-    let mut totals = Totals::default();
+    let (mut totals, mut progress) = (Totals::default(), Progress::new());
+    let name = arguments.stage.scenario.as_str();
     for seed in seeds.clone() {
+        totals.last_seed = seed;
         let scenario = arguments.stage.read()?;
-        let began_ms = cpu_ms();
-        let outcome = World::new(scenario, seed)?.run();
+        let (began_ms, wall_began_ms) = (cpu_ms(), uptime_ms());
+        let outcome = World::new(scenario, seed)?.run_watched(|world| progress.look(name, seed, world));
         let spent_ms = cpu_ms() - began_ms;
+        totals.wall_ms += uptime_ms() - wall_began_ms;
+        progress.clear();
         let command = format!("{} --seed {seed}", arguments.stage.replay());
         if arguments.output == Output::Text {
             print_run(&mut out, &arguments.stage.scenario, seed, &outcome, spent_ms)?;
@@ -178,10 +206,15 @@ fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
             }
         }
         totals.add(seed, &outcome, spent_ms, &command);
+        if arguments.lasts.is_some_and(|lasts| totals.cpu_ms >= lasts.ms()) {
+            break;
+        }
     }
     if arguments.output == Output::Json {
-        let object = totals.object(&arguments.stage.scenario, *seeds.start(), *seeds.end());
+        let object = totals.object(name, *seeds.start());
         writeln!(out, "{object}")?;
+    } else if totals.runs > 1 {
+        totals.print(&mut out, name, *seeds.start())?;
     }
     Ok(totals.violations.is_empty())
 }
@@ -227,11 +260,13 @@ impl std::fmt::Display for Fraction {
 
 #[derive(Default)]
 struct Totals {
+    last_seed: u64,
     runs: u64,
     steps: u64,
     receipts: u64,
     site_ms: u64,
     cpu_ms: u64,
+    wall_ms: u64,
     sites: u64,
     hashes: Vec<String>,
     violations: Vec<serde_json::Value>,
@@ -260,7 +295,18 @@ impl Totals {
         }
     }
 
-    fn object(&self, name: &str, first: u64, last: u64) -> serde_json::Value {
+    fn print(&self, out: &mut impl io::Write, name: &str, first: u64) -> io::Result<()> {
+        let (runs, last, broken) = (self.runs, self.last_seed, self.violations.len());
+        let hours = agent_hours_per_cpu_minute(self.site_ms, self.cpu_ms);
+        writeln!(
+            out,
+            "{name}: {runs} runs, seeds {first} to {last}, {broken} broken, {} s of CPU, {hours} agent-hours per \
+             CPU-minute",
+            Fraction(self.cpu_ms, 1000)
+        )
+    }
+
+    fn object(&self, name: &str, first: u64) -> serde_json::Value {
         let trace_hash = match self.hashes.as_slice() {
             [one] => one.clone(),
             many => blake3::hash(many.concat().as_bytes()).to_hex().to_string(),
@@ -268,12 +314,14 @@ impl Totals {
         json!({
             "scenario": name,
             "first_seed": first,
-            "last_seed": last,
+            "last_seed": self.last_seed,
             "runs": self.runs,
             "sites": self.sites,
             "steps": self.steps,
             "receipts": self.receipts,
             "cpu_ms": self.cpu_ms,
+            "wall_ms": self.wall_ms,
+            "memory_bytes_peak": memory_bytes_peak(),
             "agent_hours_per_cpu_minute": agent_hours_per_cpu_minute(self.site_ms, self.cpu_ms),
             "trace_hash": trace_hash,
             "violations": self.violations,

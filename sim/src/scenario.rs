@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use span::Span;
 
 /// The scenarios that are part of the program, in the order in which they are listed.
-const BUILT_IN: [&str; 10] = [
+const BUILT_IN: [&str; 11] = [
     include_str!("../scenarios/bad-release.toml"),
     include_str!("../scenarios/usb-only.toml"),
     include_str!("../scenarios/hub-lost-for-90-days.toml"),
@@ -26,6 +26,7 @@ const BUILT_IN: [&str; 10] = [
     include_str!("../scenarios/lying-disks.toml"),
     include_str!("../scenarios/clock-1970.toml"),
     include_str!("../scenarios/thin-link-5000.toml"),
+    include_str!("../scenarios/hundred-thousand.toml"),
     include_str!("../scenarios/chaos.toml"),
 ];
 

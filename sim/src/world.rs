@@ -12,6 +12,7 @@ mod dispatch;
 mod faults;
 mod happening;
 mod hub;
+mod inspect;
 mod keeping;
 mod library;
 mod link;
@@ -29,6 +30,7 @@ use std::io;
 use std::sync::Arc;
 
 use airlift_agent::core::enrol::{EnrolError, first_rows};
+use airlift_agent::core::state::Step as AppStep;
 use airlift_agent::core::write::Rows;
 use airlift_agent::ports::Store as _;
 use airlift_agent::ports::content::ContentError;
@@ -141,6 +143,10 @@ pub struct World {
     names: BTreeMap<SiteId, SiteNo>,
     sticks: Vec<Stick>,
     ledgers: Vec<Ledger>,
+    /// Sites to which something happened since they were last seen to be right.
+    stirred: Vec<bool>,
+    /// Looks from outside.
+    looks: u64,
     violations: Vec<Violation>,
     /// Assignments that left the hub, for those who hand them in again.
     remembered: Vec<(SiteNo, Vec<u8>)>,
@@ -176,6 +182,7 @@ impl World {
         let hub = Hub::new(&library, &sites)?;
         let ledgers = sites.iter().map(|_| Ledger::default()).collect();
         let meter = Meter::new(sites.len(), scenario.duration.ms());
+        let stirred = vec![true; sites.len()];
         let drawn_until_ms = scenario.duration.ms() - scenario.quiet.ms();
         let mut world = Self {
             scenario,
@@ -189,6 +196,8 @@ impl World {
             names,
             sticks: Vec::new(),
             ledgers,
+            stirred,
+            looks: 0,
             violations: Vec::new(),
             remembered: Vec::new(),
             drawn_until_ms,
@@ -223,35 +232,44 @@ impl World {
             self.timeline.at(at_ms, Happening::Expect(number));
         }
         self.plan_faults();
-        self.timeline.after(checks::INSPECT_MS, Happening::Inspect);
+        self.timeline.after(inspect::INSPECT_MS, Happening::Inspect);
     }
 
     /// Runs to the scenario's end, or to the first violation.
     #[must_use]
-    pub fn run(mut self) -> Outcome {
-        self.go_on(|| true);
+    pub fn run(self) -> Outcome {
+        self.run_watched(|_| ())
+    }
+
+    /// The same; `watch` is called now and then.
+    #[must_use]
+    pub fn run_watched(mut self, mut watch: impl FnMut(&Self)) -> Outcome {
+        self.go_on(|world| {
+            watch(world);
+            true
+        });
         self.outcome()
     }
 
     /// The same for as long as `goes_on` says, which is asked now and then; nothing where that was too short.
     #[must_use]
-    pub fn run_while(mut self, goes_on: impl FnMut() -> bool) -> Option<Outcome> {
-        self.go_on(goes_on).then(|| self.outcome())
+    pub fn run_while(mut self, mut goes_on: impl FnMut() -> bool) -> Option<Outcome> {
+        self.go_on(|_| goes_on()).then(|| self.outcome())
     }
 
     /// The same, with the last happenings in words.
     #[must_use]
     pub fn run_telling(mut self) -> (Outcome, Vec<String>) {
         self.told = Some(VecDeque::new());
-        self.go_on(|| true);
+        self.go_on(|_| true);
         let told = self.told.take().map(Vec::from).unwrap_or_default();
         (self.outcome(), told)
     }
 
     /// Whether it came to an end.
-    fn go_on(&mut self, mut goes_on: impl FnMut() -> bool) -> bool {
+    fn go_on(&mut self, mut goes_on: impl FnMut(&Self) -> bool) -> bool {
         let end_ms = self.scenario.duration.ms();
-        if !goes_on() {
+        if !goes_on(self) {
             return false;
         }
         while self.violations.is_empty() {
@@ -260,7 +278,7 @@ impl World {
             self.trace.happens(self.timeline.now_ms(), next.mark());
             self.say(&next);
             self.happen(next);
-            if self.steps.is_multiple_of(STEPS_BETWEEN_ASKING) && !goes_on() {
+            if self.steps.is_multiple_of(STEPS_BETWEEN_ASKING) && !goes_on(self) {
                 return false;
             }
         }
@@ -268,6 +286,39 @@ impl World {
             self.check_end();
         }
         true
+    }
+
+    /// How many sites there are.
+    #[must_use]
+    pub fn sites(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// Virtual time that has passed, in milliseconds.
+    #[must_use]
+    pub fn passed_ms(&self) -> u64 {
+        self.timeline.now_ms()
+    }
+
+    /// Virtual time in all, in milliseconds.
+    #[must_use]
+    pub fn duration_ms(&self) -> u64 {
+        self.scenario.duration.ms()
+    }
+
+    /// Happenings so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Sites whose agent runs and has nothing left to do.
+    #[must_use]
+    pub fn settled(&self) -> usize {
+        let processes = self.sites.iter().filter_map(|site| site.process.as_ref());
+        let rests =
+            |process: &&site::Process| process.core.rows().apps.values().all(|app| app.step == AppStep::Rest);
+        processes.filter(rests).count()
     }
 
     fn say(&mut self, next: &Happening) {
@@ -296,15 +347,16 @@ impl World {
     }
 
     fn happen(&mut self, what: Happening) {
+        if let Some(site) = what.site() {
+            self.stir(site);
+        }
         match what {
             Happening::Tell(site, life, event) => self.tell(site, life, *event),
             Happening::Alarm(site, life, at_ms) => self.ring(site, life, at_ms),
             Happening::Committed(site, life) => self.committed(site, life),
             Happening::Load(site, life, start) => self.load(site, life, start),
             Happening::Call(site, life, op, call) => self.call(site, life, op, *call),
-            Happening::Read(site, life, op, generation, object) => {
-                self.read_health(site, life, op, &generation, &object);
-            }
+            Happening::Read(site, life, op, read) => self.read_health(site, life, op, &read.0, &read.1),
             Happening::Ripen(site) => self.ripen(site),
             Happening::Look(site, life) => self.look(site, life),
             Happening::Arrived(site, ticket) => self.arrived(site, ticket),

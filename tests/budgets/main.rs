@@ -5,6 +5,7 @@
 mod apply;
 mod idle;
 mod measure;
+mod sim;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,12 +16,13 @@ use serde_json::Value;
 #[derive(Debug)]
 struct Wish {
     bench: String,
-    /// The agent as it is packaged, and its static build.
+    /// The agent as it is packaged, and its static build; for `sim` the simulator.
     agent: PathBuf,
     musl_agent: Option<PathBuf>,
     objects: usize,
     rounds: usize,
     minutes: u64,
+    sites: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let result = match wish.bench.as_str() {
         "apply" => apply::run(&wish.agent, wish.objects, wish.rounds),
         "idle" => idle::run(&wish.agent, wish.musl_agent.as_deref(), wish.minutes),
+        "sim" => sim::run(&wish.agent, wish.sites),
         other => {
             say(&format!("there is no bench {other}"));
             return ExitCode::from(2);
@@ -42,13 +45,15 @@ fn main() -> ExitCode {
 
 fn read(mut words: impl Iterator<Item = String>) -> Option<Wish> {
     let (bench, agent) = (words.next()?, words.next()?.into());
-    let mut wish = Wish { bench, agent, musl_agent: None, objects: 4000, rounds: 3, minutes: 24 };
+    let mut wish =
+        Wish { bench, agent, musl_agent: None, objects: 4000, rounds: 3, minutes: 24, sites: None };
     while let Some(option) = words.next() {
         let value = words.next()?;
         match option.as_str() {
             "--musl-agent" => wish.musl_agent = Some(value.into()),
             "--objects" => wish.objects = value.parse().ok().filter(|objects| *objects >= 400)?,
             "--rounds" => wish.rounds = value.parse().ok().filter(|rounds| *rounds > 0)?,
+            "--sites" => wish.sites = Some(value.parse().ok()?),
             "--minutes" => wish.minutes = value.parse().ok()?,
             _ => return None,
         }

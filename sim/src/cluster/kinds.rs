@@ -1,6 +1,7 @@
 //! The kinds that every model cluster knows; others come by CustomResourceDefinitions.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use airlift_agent::core::object::Gvk;
 use airlift_agent::ports::cluster::Resolved;
@@ -41,11 +42,15 @@ const BUILT_IN: [(&str, &str, &str, bool); 27] = [
     ("storage.k8s.io/v1", "StorageClass", "storageclasses", false),
 ];
 
-pub(super) fn built_in() -> BTreeMap<Gvk, Resolved> {
-    let kind = |(api_version, kind, plural, namespaced): (&str, &str, &str, bool)| {
-        (Gvk::new(api_version, kind), Resolved { plural: plural.to_owned(), namespaced })
-    };
-    BUILT_IN.into_iter().map(kind).collect()
+/// The kinds of every new cluster: one table for all of them, until one learns of more.
+pub(super) fn built_in() -> Arc<BTreeMap<Gvk, Resolved>> {
+    static TABLE: LazyLock<Arc<BTreeMap<Gvk, Resolved>>> = LazyLock::new(|| {
+        let kind = |(api_version, kind, plural, namespaced): (&str, &str, &str, bool)| {
+            (Gvk::new(api_version, kind), Resolved { plural: plural.to_owned(), namespaced })
+        };
+        Arc::new(BUILT_IN.into_iter().map(kind).collect())
+    });
+    Arc::clone(&TABLE)
 }
 
 /// The kinds that a CustomResourceDefinition serves.

@@ -55,7 +55,7 @@ pub struct Model {
     settings: Settings,
     number: u64,
     nodes: Vec<NodeStatus>,
-    kinds: BTreeMap<Gvk, Resolved>,
+    kinds: Arc<BTreeMap<Gvk, Resolved>>,
     objects: BTreeMap<ObjectRef, Stored>,
     /// What time alone will change.
     due: BTreeSet<(u64, ObjectRef)>,
@@ -431,7 +431,7 @@ impl Model {
         if object.gvk.kind == "CustomResourceDefinition" {
             let defined = kinds::defined_by(&stored.body);
             let new: Vec<Gvk> = defined.iter().map(|(gvk, _)| gvk.clone()).collect();
-            self.kinds.extend(defined);
+            Arc::make_mut(&mut self.kinds).extend(defined);
             self.announce(&new);
         }
         self.touch(object);

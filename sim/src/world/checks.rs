@@ -1,6 +1,5 @@
-//! The checkers: at every commit, request, deletion and message, and from outside every few minutes.
+//! The checkers: at every commit, request, deletion and message, and what a look from outside asks of each site.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use airlift_agent::core::object::{Generation, ObjectRef, Uid};
@@ -11,22 +10,18 @@ use airlift_bundles::document::enrolment::ContactClass;
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::{AppName, Sha256Digest};
 use airlift_hub::api::view::{Moment, site_info};
-use airlift_hub::clock::Now;
 use airlift_hub::collect::take::Taken;
 use airlift_hub::collect::verify::VerifiedBatch;
-use airlift_hub::db::DbError;
 use airlift_hub::db::rows::{receipts, sites};
 use airlift_hub::plan::sign::read_own;
 use serde_json::Value;
 
 use super::World;
-use super::happening::{Happening, SiteNo};
+use super::happening::SiteNo;
 use super::library::at_once;
 use crate::invariants::{Invariant, Violation};
 use crate::scenario::Expectation;
 
-/// Between two looks from outside.
-pub(super) const INSPECT_MS: u64 = 600_000;
 /// What a site may take to put things right after it was last disturbed: its own pauses between attempts are
 /// shorter than this together.
 const PATIENCE_MS: u64 = 1_800_000;
@@ -137,6 +132,7 @@ impl World {
         ledger.retired.extend(assignment.retire);
         let now_ms = self.timeline.now_ms();
         self.sites[site].disturb(now_ms);
+        self.stir(site);
         self.remember(site, envelope);
     }
 
@@ -169,6 +165,7 @@ impl World {
     /// Something of a site has reached the hub.
     pub(super) fn heard_of(&mut self, site: SiteNo) {
         self.ledgers[site].heard_ms = Some(self.timeline.now_ms());
+        self.stir(site);
     }
 
     pub(super) fn wrote_stick(&mut self, site: SiteNo, stick: usize, upto: u64) {
@@ -181,64 +178,13 @@ impl World {
         ledger.returned = ledger.written.values().copied().max().unwrap_or(0).max(ledger.returned);
     }
 
-    /// Looks at all from outside, and comes back.
-    pub(super) fn inspect(&mut self) {
-        self.measure_silence();
-        if self.hub.up {
-            self.record_contacts();
-            for site in 0..self.sites.len() {
-                self.check_shown(site);
-            }
-        }
-        for site in 0..self.sites.len() {
-            self.check_kept(site);
-            self.check_counts(site);
-        }
-        self.timeline.after(INSPECT_MS, Happening::Inspect);
-    }
-
-    /// When each connection was last heard of, in the hub's rows, as its own rounds do.
-    fn record_contacts(&mut self) {
+    /// What the hub shows of a site is no older than its contact allows, and was so. `heard_ms` is when the hub last
+    /// heard of its connection, where it believes in one.
+    pub(super) fn check_shown(&mut self, site: SiteNo, heard_ms: Option<u64>, moment: &Moment) {
         let now_ms = self.timeline.now_ms();
-        let heard = self.heard();
-        let recorded = self.hub.within(|connection| {
-            for (site, heard_ms) in &heard {
-                let silent_ms = now_ms - heard_ms;
-                let now = self.hub.now(now_ms);
-                let seen = Now {
-                    mono_ms: now.mono_ms.saturating_sub(silent_ms),
-                    wall_ms: now.wall_ms.saturating_sub(silent_ms),
-                    boot: now.boot,
-                };
-                sites::set_seen(connection, &self.sites[*site].id, &seen)?;
-            }
-            Ok::<_, DbError>(())
-        });
-        if let Err(error) = recorded {
-            self.violated(Invariant::Scenario, None, error.to_string());
-        }
-    }
-
-    /// Per connection that the hub believes in, when it last heard of it: pings come over those that stand.
-    pub(super) fn heard(&self) -> BTreeMap<SiteNo, u64> {
-        let now_ms = self.timeline.now_ms();
-        let stands = |site: SiteNo, session| self.sites[site].link.session == Some(session);
-        let heard = |(site, session, heard_ms)| (site, if stands(site, session) { now_ms } else { heard_ms });
-        self.hub.sessions().map(heard).collect()
-    }
-
-    /// What the hub shows of a site is no older than its contact allows, and was so.
-    fn check_shown(&mut self, site: SiteNo) {
-        let now_ms = self.timeline.now_ms();
-        let heard = self.heard();
-        let alive = |heard_ms: u64| now_ms - heard_ms <= 600_000;
-        let connected =
-            heard.iter().map(|(site, heard_ms)| (self.sites[*site].id.clone(), alive(*heard_ms))).collect();
-        let moment = Moment { now: self.hub.now(now_ms), connected: Arc::new(connected) };
         let here = &self.sites[site];
         let shown = sites::find(&self.hub.db, &here.id).map_err(|error| error.to_string()).and_then(|row| {
-            row.map(|row| site_info(&self.hub.db, row, &moment).map_err(|error| error.to_string()))
-                .transpose()
+            row.map(|row| site_info(&self.hub.db, row, moment).map_err(|error| error.to_string())).transpose()
         });
         let shown = match shown {
             Ok(Some(shown)) => shown,
@@ -250,8 +196,7 @@ impl World {
             ContactClass::Media => CARRIED_MS,
         };
         let ledger = &self.ledgers[site];
-        let contact_ms = heard.get(&site).copied().max(ledger.heard_ms);
-        let silent_ms = contact_ms.map(|contact_ms| now_ms - contact_ms);
+        let silent_ms = heard_ms.max(ledger.heard_ms).map(|contact_ms| now_ms - contact_ms);
         for app in shown.apps.iter().filter(|app| app.done) {
             if silent_ms.is_none_or(|silent_ms| silent_ms > allowed_ms) {
                 let text = format!("{} is shown as done after {silent_ms:?} ms of silence", app.app);
@@ -265,12 +210,12 @@ impl World {
         }
     }
 
-    /// What runs at a site that was left in peace is all there, hub or no hub.
-    fn check_kept(&mut self, site: SiteNo) {
+    /// What runs at a site that was left in peace is all there, hub or no hub. Says whether it was looked at.
+    pub(super) fn check_kept(&mut self, site: SiteNo) -> bool {
         let now_ms = self.timeline.now_ms();
         let here = &self.sites[site];
         let quiet = here.troubles == 0 && here.node.powered && here.disturbed_ms + PATIENCE_MS <= now_ms;
-        let Some(process) = here.process.as_ref().filter(|_| quiet) else { return };
+        let Some(process) = here.process.as_ref().filter(|_| quiet) else { return false };
         let rows = process.core.rows();
         let mut kept = Vec::new();
         for row in rows.apps.values().filter(|row| row.step == AppStep::Rest) {
@@ -282,13 +227,15 @@ impl World {
         for generation in kept {
             if let Some(wrong) = self.difference(site, &generation) {
                 let text = format!("{} {} is not kept: {wrong}", generation.app, generation.version);
-                return self.violated(Invariant::Upkeep, Some(site), text);
+                self.violated(Invariant::Upkeep, Some(site), text);
+                return true;
             }
         }
         if let Some(bystander) = self.missing_bystander(site) {
             let text = format!("{bystander} is gone, which is none of ours");
             self.violated(Invariant::Deletions, Some(site), text);
         }
+        true
     }
 
     /// The first object of a generation that is not in the cluster as it was rendered.

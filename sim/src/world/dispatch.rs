@@ -100,7 +100,8 @@ impl World {
             Effect::ReadHealth { op, generation, object } => {
                 self.operate(site, op);
                 let delay_ms = self.random.between(API_MS.0, API_MS.1);
-                self.timeline.after(delay_ms, Happening::Read(site, life, op, generation, object));
+                self.timeline
+                    .after(delay_ms, Happening::Read(site, life, op, Box::new((generation, object))));
             }
             Effect::Watch { kinds } => {
                 let here = &mut self.sites[site];
@@ -263,6 +264,7 @@ impl World {
     /// Works on a site's cluster at the present moment; what its watch then says is on its way.
     pub(super) fn on_cluster<T>(&mut self, site: SiteNo, act: impl FnOnce(&mut Model, u64) -> T) -> T {
         let now_ms = self.timeline.now_ms();
+        self.stir(site);
         let model = &mut self.sites[site].cluster;
         model.advance(now_ms);
         let outcome = act(model, now_ms);

@@ -8,7 +8,6 @@ use airlift_agent::core::api::ApiCall;
 use airlift_agent::core::effect::WantedDocument;
 use airlift_agent::core::event::{DocumentKind, OpId};
 use airlift_agent::core::object::{Generation, ObjectRef};
-use airlift_bundles::ids::RandomId;
 use airlift_bundles::wire::Conn;
 
 /// A site's place in the world.
@@ -32,7 +31,7 @@ pub(super) enum Happening {
     /// A request has reached a site's API server.
     Call(SiteNo, Life, OpId, Box<ApiCall>),
     /// A reading of health has reached it.
-    Read(SiteNo, Life, OpId, Arc<Generation>, ObjectRef),
+    Read(SiteNo, Life, OpId, Box<(Arc<Generation>, ObjectRef)>),
     /// Time alone changes something in a cluster.
     Ripen(SiteNo),
     /// A site looks at its surroundings.
@@ -150,9 +149,6 @@ impl Downward {
         }
     }
 }
-
-/// An ack that is owed.
-pub(super) type Owed = (SiteNo, RandomId);
 
 impl Happening {
     /// The site that it is about.

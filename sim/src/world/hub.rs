@@ -30,7 +30,7 @@ use rusqlite::Connection;
 
 use super::World;
 use super::WorldError;
-use super::happening::{Downward, Happening, Owed, Session, SiteNo, Upward};
+use super::happening::{Downward, Happening, Session, SiteNo, Upward};
 use super::library::{BEGINNING_S, Library, director_key};
 use super::site::Site;
 use crate::invariants::Invariant;
@@ -54,10 +54,11 @@ pub(super) struct Hub {
     boots: u8,
     booted_ms: u64,
     /// Connections as the hub knows them, with the last moment at which it heard something.
-    sessions: BTreeMap<SiteNo, (Session, u64)>,
+    sessions: Vec<Option<(Session, u64)>>,
     /// The endpoint's retained assignments; they survive its process.
     pub(super) retained: BTreeMap<SiteNo, Vec<u8>>,
-    owed: Vec<Owed>,
+    /// Acks that are owed, and about which outbox.
+    owed: BTreeMap<SiteNo, RandomId>,
 }
 
 impl Hub {
@@ -72,9 +73,9 @@ impl Hub {
             root: Arc::clone(&library.trusted),
             boots: 1,
             booted_ms: 0,
-            sessions: BTreeMap::new(),
+            sessions: vec![None; sites.len()],
             retained: BTreeMap::new(),
-            owed: Vec::new(),
+            owed: BTreeMap::new(),
         };
         let now = hub.now(0);
         hub.within(|connection| {
@@ -131,19 +132,19 @@ impl Hub {
     }
 
     pub(super) fn welcome(&mut self, site: SiteNo, session: Session, now_ms: u64) {
-        self.sessions.insert(site, (session, now_ms));
+        self.sessions[site] = Some((session, now_ms));
     }
 
     /// Remembers when a connection was last heard of.
     pub(super) fn heard(&mut self, site: SiteNo, session: Session, now_ms: u64) {
-        if let Some(known) = self.sessions.get_mut(&site).filter(|known| known.0 == session) {
+        if let Some(known) = self.sessions[site].as_mut().filter(|known| known.0 == session) {
             known.1 = now_ms;
         }
     }
 
-    /// The connections that the hub believes in, and when each was last heard of.
-    pub(super) fn sessions(&self) -> impl Iterator<Item = (SiteNo, Session, u64)> {
-        self.sessions.iter().map(|(site, (session, heard_ms))| (*site, *session, *heard_ms))
+    /// The connection of a site that the hub believes in, and when it was last heard of.
+    pub(super) fn session(&self, site: SiteNo) -> Option<(Session, u64)> {
+        self.sessions[site]
     }
 
     fn document(&self, site: &SiteId, wanted: WantedDocument) -> Option<(DocumentKind, Vec<u8>)> {
@@ -262,7 +263,7 @@ impl World {
 
     /// A message of a site has come.
     pub(super) fn up(&mut self, site: SiteNo, session: Session, message: Upward) {
-        if !self.hub.up || self.hub.sessions.get(&site).is_none_or(|known| known.0 != session) {
+        if !self.hub.up || self.hub.session(site).is_none_or(|known| known.0 != session) {
             return;
         }
         let now_ms = self.timeline.now_ms();
@@ -306,8 +307,7 @@ impl World {
         if self.hub.owed.is_empty() {
             self.timeline.after(ACKS_MS, Happening::Acks);
         }
-        self.hub.owed.retain(|(owed, _)| *owed != site);
-        self.hub.owed.push((site, batch.outbox_epoch().clone()));
+        self.hub.owed.insert(site, batch.outbox_epoch().clone());
     }
 
     /// Sends the acks that are owed.
@@ -335,8 +335,10 @@ impl World {
 
     /// The hub notices that a connection is no more.
     pub(super) fn missed(&mut self, site: SiteNo, session: Session, will: &Conn) {
-        if self.hub.up && self.hub.sessions.get(&site).is_some_and(|known| known.0 == session) {
-            self.hub.sessions.remove(&site);
+        let known = self.hub.session(site).filter(|known| self.hub.up && known.0 == session);
+        if let Some((_, heard_ms)) = known {
+            self.hub.sessions[site] = None;
+            self.record_contacts(&[(site, heard_ms)]);
             self.presence(site, will);
         }
     }
@@ -351,7 +353,9 @@ impl World {
         for site in 0..self.sites.len() {
             self.break_link(site);
         }
-        self.hub.sessions.clear();
+        let lost = self.hub.sessions.iter_mut().map(Option::take).enumerate();
+        let contacts: Vec<_> = lost.filter_map(|(site, known)| Some((site, known?.1))).collect();
+        self.record_contacts(&contacts);
     }
 
     /// It is back, with what was committed.

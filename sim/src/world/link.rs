@@ -88,6 +88,7 @@ impl World {
         let (now_ms, boot) = (self.timeline.now_ms(), self.boot_name(site));
         let here = &mut self.sites[site];
         let Some(session) = here.link.session.take() else { return };
+        self.stirred[site] = true;
         let meta = here.process.as_ref().and_then(|process| process.core.rows().meta.as_ref());
         let conn_seq = meta.map_or(0, |meta| meta.conn_seq);
         let will = Conn { state: ConnState::Offline, boot, conn_seq, assignment: None, root_version: 0 };

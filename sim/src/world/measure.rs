@@ -10,8 +10,8 @@ use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::{AppName, SiteId, Version};
 
 use super::World;
-use super::checks::INSPECT_MS;
 use super::happening::SiteNo;
+use super::inspect::INSPECT_MS;
 use crate::scenario::{Act, Action};
 
 /// Parts into which a run's time is cut, none so short that nobody looks at the sites in it.
@@ -321,12 +321,11 @@ impl World {
     /// How long the hub has not heard of each site.
     pub(super) fn measure_silence(&mut self) {
         let now_ms = self.timeline.now_ms();
-        let connected = self.heard();
-        let sites = self.sites.iter().zip(&self.ledgers).enumerate();
-        let silences = sites.map(|(number, (site, ledger))| {
-            let heard_ms = connected.get(&number).copied().filter(|_| self.hub.up).max(ledger.heard_ms);
-            (site.contact, now_ms - heard_ms.unwrap_or(0))
-        });
-        self.meter.silences(now_ms, silences);
+        let silence = |site: SiteNo| {
+            let heard_ms = self.heard(site).filter(|_| self.hub.up).max(self.ledgers[site].heard_ms);
+            (self.sites[site].contact, now_ms - heard_ms.unwrap_or(0))
+        };
+        let silences: Vec<_> = (0..self.sites.len()).map(silence).collect();
+        self.meter.silences(now_ms, silences.into_iter());
     }
 }

@@ -133,6 +133,7 @@ impl World {
 
     fn with_core(&mut self, site: SiteNo, act: impl FnOnce(&mut Core, airlift_agent::core::Now) -> Step) {
         let now_ms = self.timeline.now_ms();
+        self.stir(site);
         let here = &mut self.sites[site];
         let now = here.now(site, now_ms);
         let Some(process) = &mut here.process else { return };

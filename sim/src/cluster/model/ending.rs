@@ -1,5 +1,7 @@
 //! How objects of the model end: at once, when their finalizers are gone, or with their namespace, kind or owner.
 
+use std::sync::Arc;
+
 use airlift_agent::core::api::ApiError;
 use airlift_agent::core::event::Event;
 use airlift_agent::core::object::{ObjectRef, Uid};
@@ -91,7 +93,7 @@ impl Model {
                 for other in of_kind {
                     self.vanish(&other);
                 }
-                self.kinds.remove(&gvk);
+                Arc::make_mut(&mut self.kinds).remove(&gvk);
             }
         }
     }
