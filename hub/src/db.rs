@@ -11,6 +11,7 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 pub use migrate::{MigrateError, SCHEMA_VERSION};
@@ -122,8 +123,14 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
          PRAGMA temp_store = MEMORY;
          PRAGMA journal_size_limit = 16777216;",
     )?;
+    keep_statements(connection)
+}
+
+/// Prepares each statement once. Without the guarantee of stable plans SQLite parses most queries with a join or an
+/// order again whenever a parameter has another value, which costs more than to run them.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(128);
-    Ok(())
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
@@ -132,7 +139,7 @@ fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     connection.execute_batch(
         "PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
     )?;
-    connection.set_prepared_statement_cache_capacity(128);
+    keep_statements(&connection)?;
     Ok(connection)
 }
 

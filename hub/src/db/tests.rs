@@ -138,3 +138,14 @@ fn a_foreign_or_newer_database_is_left_alone() {
     Connection::open(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
     assert!(matches!(Db::open(&newer), Err(MigrateError::Newer { found: 99, .. })));
 }
+
+#[test]
+fn a_statement_is_prepared_once_whatever_its_parameters_are() {
+    let connection = Db::in_memory().unwrap();
+    let sql = "SELECT public_key FROM site_key WHERE site = ?1 ORDER BY incarnation DESC";
+    let mut statement = connection.prepare(sql).unwrap();
+    for site in ["anna", "bela", "carl"] {
+        assert!(statement.query([site]).unwrap().next().unwrap().is_none());
+    }
+    assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
+}
