@@ -1,5 +1,6 @@
 //! The model API server as a pure machine: every call carries the time, nothing runs by itself.
 
+mod content;
 mod ending;
 mod pods;
 
@@ -16,6 +17,8 @@ use airlift_agent::ports::cluster::{APP_LABEL, ApplyRequest, Resolved, Room};
 use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use serde_json::{Value, json};
+
+use content::Content;
 
 use super::behaviour::{self, Stage};
 use super::guard::{self, storage_version};
@@ -35,8 +38,7 @@ struct Watch {
 
 #[derive(Debug, Clone)]
 struct Stored {
-    body: Value,
-    managers: Managers,
+    content: Arc<Content>,
     uid: Uid,
     version: u64,
     generation: i64,
@@ -94,7 +96,7 @@ impl Model {
         for name in ["kube-system", "default"] {
             let namespace = namespace_ref(name);
             let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            model.create(0, &namespace, body, Managers::new());
+            model.create(0, &namespace, Content::shared(body, Managers::new()));
         }
         model
     }
@@ -148,7 +150,7 @@ impl Model {
     /// What is stored of an object, without asking the API server.
     #[must_use]
     pub fn body(&self, object: &ObjectRef) -> Option<&Value> {
-        self.objects.get(object).map(|stored| &stored.body)
+        self.objects.get(object).map(|stored| &stored.content.body)
     }
 
     /// An object's identity, without asking the API server.
@@ -180,8 +182,8 @@ impl Model {
         {
             return Err(refuse(ApiErrorClass::Conflict, 409, "uid mismatch"));
         }
-        let mut body = live.map_or_else(|| json!({}), |live| live.body.clone());
-        let mut managers = live.map(|live| live.managers.clone()).unwrap_or_default();
+        let mut body = live.map_or_else(|| json!({}), |live| live.content.body.clone());
+        let mut managers = live.map(|live| live.content.managers.clone()).unwrap_or_default();
         ownership::apply(&mut body, &mut managers, &request.field_manager, &request.body, request.force)
             .map_err(|owners| refuse(ApiErrorClass::Conflict, 409, &format!("conflict with {owners:?}")))?;
         for name in ["apiVersion", "kind"] {
@@ -193,9 +195,10 @@ impl Model {
         }
         let app =
             request.field_manager.strip_prefix(fields::MANAGER_PREFIX).unwrap_or(&request.field_manager);
-        let fields_hash = hash_in(&metadata_of(&body, &managers), app);
+        let content = Content::shared(body, managers);
+        let fields_hash = hash_in(&metadata_of(&content), app);
         if let Some(live) = live {
-            guard::check_update(&request.object, &live.body, &body, &live.stored_versions)?;
+            guard::check_update(&request.object, &live.content.body, &content.body, &live.stored_versions)?;
         }
         if request.dry_run {
             let uid = live.map_or_else(|| Uid("dry-run".into()), |live| live.uid.clone());
@@ -204,9 +207,9 @@ impl Model {
         }
         let before = live.map(|live| live.uid.clone());
         match live {
-            None => self.create(now_ms, &request.object, body, managers),
-            Some(live) if live.body == body && live.managers == managers => {}
-            Some(_) => self.update(now_ms, &request.object, body, managers),
+            None => self.create(now_ms, &request.object, content),
+            Some(live) if Arc::ptr_eq(&live.content, &content) || live.content == content => {}
+            Some(_) => self.update(now_ms, &request.object, content),
         }
         let (uid, version) = match (self.objects.get(&request.object), before) {
             (Some(stored), _) => (stored.uid.clone(), stored.version),
@@ -243,7 +246,7 @@ impl Model {
         self.known(gvk)?;
         let found = only.iter().filter(|object| *object.gvk == *gvk).filter_map(|object| {
             let stored = self.objects.get(object)?;
-            let text = metadata_of(&stored.body, &stored.managers);
+            let text = metadata_of(&stored.content);
             let metadata = fields::read(text.as_bytes()).ok()?.metadata;
             Some(Found {
                 object: object.clone(),
@@ -269,7 +272,7 @@ impl Model {
         self.door()?;
         let defined: Vec<Gvk> = match self.objects.get(object) {
             Some(stored) if object.gvk.kind == "CustomResourceDefinition" => {
-                kinds::defined_by(&stored.body).into_iter().map(|(gvk, _)| gvk).collect()
+                kinds::defined_by(&stored.content.body).into_iter().map(|(gvk, _)| gvk).collect()
             }
             _ => Vec::new(),
         };
@@ -281,12 +284,14 @@ impl Model {
         };
         let held = self.objects.iter().filter(|(other, _)| is_under(other));
         let holdings: Vec<Holding> = held
-            .map(|(other, stored)| guard::holding(other, stored.deleting, &stored.uid, &stored.body))
+            .map(|(other, stored)| guard::holding(other, stored.deleting, &stored.uid, &stored.content.body))
             .collect();
         let mut found = of_others(&holdings, ours, claims);
         if object.gvk.kind == "PersistentVolumeClaim" {
-            let users =
-                self.objects.iter().filter(|(_, stored)| guard::uses_claim(&stored.body, &object.name));
+            let users = self
+                .objects
+                .iter()
+                .filter(|(_, stored)| guard::uses_claim(&stored.content.body, &object.name));
             let users: BTreeSet<&Uid> = users.map(|(_, stored)| &stored.uid).collect();
             found.retain(|held| held.kind == "/Pod" && users.contains(&held.uid));
         }
@@ -302,7 +307,7 @@ impl Model {
         let mut autoscalers = self.objects.iter().filter(|(other, _)| {
             other.gvk.kind == "HorizontalPodAutoscaler" && other.namespace == object.namespace
         });
-        Ok(autoscalers.any(|(_, stored)| guard::scales(&stored.body, object)))
+        Ok(autoscalers.any(|(_, stored)| guard::scales(&stored.content.body, object)))
     }
 
     /// Where a kind lives.
@@ -342,7 +347,7 @@ impl Model {
         let Some(stored) = self.objects.get(object) else { return Ok(Health::missing()) };
         let stage = self.stage(now_ms, object, stored);
         let ready: Vec<String> = self.ready_nodes().map(|node| node.name.clone()).collect();
-        let pods = behaviour::pods(&object.gvk, &stored.body, stage, &ready);
+        let pods = behaviour::pods(&object.gvk, &stored.content.body, stage, &ready);
         let warnings = behaviour::warnings(&pods, stage);
         let pods: Vec<airlift_agent::observe::pod::Pod> =
             serde_json::from_value(Value::Array(pods)).expect("the model makes pods that can be read");
@@ -429,7 +434,7 @@ impl Model {
         }
         stored.settled = true;
         if object.gvk.kind == "CustomResourceDefinition" {
-            let defined = kinds::defined_by(&stored.body);
+            let defined = kinds::defined_by(&stored.content.body);
             let new: Vec<Gvk> = defined.iter().map(|(gvk, _)| gvk.clone()).collect();
             Arc::make_mut(&mut self.kinds).extend(defined);
             self.announce(&new);
@@ -438,7 +443,7 @@ impl Model {
     }
 
     fn stage(&self, now_ms: u64, object: &ObjectRef, stored: &Stored) -> Stage {
-        match (self.settings.trouble)(&stored.body) {
+        match (self.settings.trouble)(&stored.content.body) {
             Some(trouble) if stored.settled && behaviour::has_pods(&object.gvk) => {
                 Stage::Troubled(trouble, now_ms.saturating_sub(stored.changed_ms))
             }
@@ -448,17 +453,17 @@ impl Model {
     }
 
     fn render(&self, now_ms: u64, object: &ObjectRef, stored: &Stored) -> Value {
-        let mut body = stored.body.clone();
+        let mut body = stored.content.body.clone();
         body["metadata"]["uid"] = json!(stored.uid.0);
         body["metadata"]["resourceVersion"] = json!(stored.version.to_string());
         body["metadata"]["generation"] = json!(stored.generation);
-        body["metadata"]["managedFields"] = ownership::managed_fields(&stored.managers);
+        body["metadata"]["managedFields"] = ownership::managed_fields(&stored.content.managers);
         if stored.deleting {
             body["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:00Z");
         }
         let nodes = self.ready_nodes().count() as u64;
         let stage = self.stage(now_ms, object, stored);
-        let status = behaviour::status(&object.gvk, &stored.body, stored.generation, stage, nodes);
+        let status = behaviour::status(&object.gvk, &stored.content.body, stored.generation, stage, nodes);
         if let Some(status) = status {
             body["status"] = status;
         } else if stored.deleting {
@@ -470,13 +475,12 @@ impl Model {
         body
     }
 
-    fn create(&mut self, now_ms: u64, object: &ObjectRef, body: Value, managers: Managers) {
+    fn create(&mut self, now_ms: u64, object: &ObjectRef, content: Arc<Content>) {
         self.uids += 1;
         let uid = Uid(format!("{:08x}-0000-4000-8000-{:012x}", self.number, self.uids));
         let (version, settled) = (0, !behaviour::takes_time(&object.gvk));
         let stored = Stored {
-            body,
-            managers,
+            content,
             uid,
             version,
             generation: 1,
@@ -491,15 +495,15 @@ impl Model {
         self.touch(object);
     }
 
-    fn update(&mut self, now_ms: u64, object: &ObjectRef, body: Value, managers: Managers) {
+    fn update(&mut self, now_ms: u64, object: &ObjectRef, content: Arc<Content>) {
         let Some(stored) = self.objects.get_mut(object) else { return };
-        let respecified = stored.body["spec"] != body["spec"];
-        let stuck = stored.leaves_a_broken_pod(object, (self.settings.trouble)(&stored.body).is_some());
-        let was_labelled = labelled(&stored.body);
-        stored.body = body;
-        stored.managers = managers;
+        let respecified = stored.content.body["spec"] != content.body["spec"];
+        let stuck =
+            stored.leaves_a_broken_pod(object, (self.settings.trouble)(&stored.content.body).is_some());
+        let was_labelled = labelled(&stored.content.body);
+        stored.content = content;
         let uid = stored.uid.clone();
-        if stored.deleting && object.gvk.kind != "Namespace" && !ending::held(&stored.body) {
+        if stored.deleting && object.gvk.kind != "Namespace" && !ending::held(&stored.content.body) {
             self.vanish(object);
             return;
         }
@@ -510,7 +514,7 @@ impl Model {
             stored.stuck = stuck;
             self.expect_later(now_ms, object);
         }
-        if was_labelled && !labelled(&self.objects[object].body) {
+        if was_labelled && !labelled(&self.objects[object].content.body) {
             self.tell(&object.gvk, || Event::Gone { object: object.clone(), uid: uid.clone() });
         }
         self.touch(object);
@@ -534,8 +538,10 @@ impl Model {
         let version = self.version;
         let Some(stored) = self.objects.get_mut(object) else { return };
         stored.version = version;
-        stored.stored_versions.extend(storage_version(&stored.body).map(ToOwned::to_owned));
-        if labelled(&stored.body) && self.watches.values().any(|watch| watch.kinds.contains(&object.gvk)) {
+        stored.stored_versions.extend(storage_version(&stored.content.body).map(ToOwned::to_owned));
+        if labelled(&stored.content.body)
+            && self.watches.values().any(|watch| watch.kinds.contains(&object.gvk))
+        {
             let event = seen(object, &self.objects[object]);
             self.tell(&object.gvk, || event.clone());
         }
@@ -560,7 +566,7 @@ impl Model {
         let Some(watch) = self.watches.get_mut(&id) else { return };
         for gvk in watch.kinds.iter().filter(|gvk| self.kinds.contains_key(gvk)) {
             let ours = self.objects.iter().filter(|(object, _)| object.gvk == *gvk);
-            let ours = ours.filter(|(_, stored)| labelled(&stored.body));
+            let ours = ours.filter(|(_, stored)| labelled(&stored.content.body));
             watch.queue.extend(ours.map(|(object, stored)| seen(object, stored)));
             watch.queue.push_back(Event::Listed { gvk: Arc::clone(gvk) });
         }
@@ -576,16 +582,16 @@ fn labelled(body: &Value) -> bool {
 }
 
 fn seen(object: &ObjectRef, stored: &Stored) -> Event {
-    let text = metadata_of(&stored.body, &stored.managers);
+    let text = metadata_of(&stored.content);
     let entry = fields::read(text.as_bytes()).ok().and_then(|object| object.metadata.entry());
     let (uid, resource_version) = (stored.uid.clone(), stored.version.to_string());
     Event::Seen { object: object.clone(), uid, resource_version, entry }
 }
 
 /// The object's metadata as an API server would send it, so that the product's own reader judges it.
-fn metadata_of(body: &Value, managers: &Managers) -> String {
-    let mut metadata = body["metadata"].clone();
-    metadata["managedFields"] = ownership::managed_fields(managers);
+fn metadata_of(content: &Content) -> String {
+    let mut metadata = content.body["metadata"].clone();
+    metadata["managedFields"] = ownership::managed_fields(&content.managers);
     json!({ "metadata": metadata }).to_string()
 }
 

@@ -32,7 +32,7 @@ impl Model {
             self.mark_deleting(object);
             return Ok(());
         }
-        if held(&self.objects[object].body) {
+        if held(&self.objects[object].content.body) {
             self.mark_deleting(object);
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl Model {
     pub(super) fn empty_namespace(&mut self, place: &ObjectRef) {
         for inner in self.inside(place) {
             match self.objects.get(&inner) {
-                Some(stored) if !held(&stored.body) => self.remove(&inner),
+                Some(stored) if !held(&stored.content.body) => self.remove(&inner),
                 Some(stored) if !stored.deleting => self.mark_deleting(&inner),
                 _ => {}
             }
@@ -83,11 +83,11 @@ impl Model {
         let Some(stored) = self.objects.remove(object) else { return };
         self.version += 1;
         self.due.retain(|(_, other)| other != object);
-        if labelled(&stored.body) {
+        if labelled(&stored.content.body) {
             self.tell(&object.gvk, || Event::Gone { object: object.clone(), uid: stored.uid.clone() });
         }
         if object.gvk.kind == "CustomResourceDefinition" {
-            for (gvk, _) in kinds::defined_by(&stored.body) {
+            for (gvk, _) in kinds::defined_by(&stored.content.body) {
                 let of_kind: Vec<ObjectRef> =
                     self.objects.keys().filter(|other| *other.gvk == gvk).cloned().collect();
                 for other in of_kind {
@@ -100,7 +100,8 @@ impl Model {
 
     fn collect_dependents(&mut self, owner: &Uid) {
         let owned = |stored: &Stored| {
-            let references = stored.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+            let references =
+                stored.content.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
             references.is_some_and(|list| list.iter().any(|reference| reference["uid"] == owner.0.as_str()))
         };
         let dependents: Vec<(ObjectRef, Uid)> = self

@@ -30,8 +30,8 @@ impl Model {
         self.known(&object.gvk)?;
         let Some(stored) = self.objects.get(object) else { return Ok(Vec::new()) };
         let nodes: Vec<String> = self.ready_nodes().map(|node| node.name.clone()).collect();
-        let count = behaviour::wanted_pods(&object.gvk, &stored.body, nodes.len() as u64);
-        let well = stored.settled && (self.settings.trouble)(&stored.body).is_none();
+        let count = behaviour::wanted_pods(&object.gvk, &stored.content.body, nodes.len() as u64);
+        let well = stored.settled && (self.settings.trouble)(&stored.content.body).is_none();
         let pod = |number: u64| PodFound {
             name: format!("{}-{number}", object.name),
             uid: stored.pod_uid(number),
