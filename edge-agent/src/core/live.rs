@@ -33,7 +33,8 @@ pub(super) struct Live {
     /// The moment up to which clocks were counted.
     pub clocks_ms: u64,
     pub ops: BTreeMap<OpId, Op>,
-    pub apps: BTreeMap<AppName, LiveApp>,
+    /// Boxed, because a map makes room for eleven with the first.
+    pub apps: BTreeMap<AppName, Box<LiveApp>>,
     pub wake_at: Option<u64>,
 
     pub link: Link,

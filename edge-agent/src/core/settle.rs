@@ -249,7 +249,7 @@ impl Core {
 
     /// What was seen of the objects that are not healthy.
     pub(super) fn evidence(&self, app: &AppName) -> Vec<Evidence> {
-        let unwell = self.live.apps.get(app).into_iter().flat_map(LiveApp::unwell);
+        let unwell = self.live.apps.get(app).into_iter().flat_map(|live| live.unwell());
         let mut seen = Vec::new();
         for (object, Reading { health, .. }) in unwell {
             if health.evidence.is_empty() {
