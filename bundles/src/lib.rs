@@ -13,6 +13,8 @@ pub mod keys;
 pub mod layout;
 pub mod limits;
 pub mod media;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 pub mod pack;
 pub mod parameters;
 pub mod pieces;

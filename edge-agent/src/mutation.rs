@@ -2,6 +2,7 @@
 //! `mutations`, which no package is built with; each thread breaks at most one.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use airlift_bundles::document::assignment::Assignment;
 use airlift_bundles::document::root::{Role, Root, TrustedRoot};
@@ -28,6 +29,10 @@ pub enum Mutation {
     ClockRefuses,
     /// Assignments may be of any size.
     WideLimits,
+    /// Work that a killed process had begun stays locked until somebody orders other work.
+    LeftLock,
+    /// Pauses depend on what else ran in this process.
+    Unseeded,
 }
 
 thread_local! {
@@ -59,6 +64,12 @@ pub(crate) fn refuses_as_young(now: crate::core::Now, bytes: &[u8]) -> bool {
     };
     let issued_ms = read().and_then(|read| u64::try_from(read.issued_at.unix_s()).ok()).map(|s| s * 1000);
     is(Mutation::ClockRefuses) && now.wall_ms < issued_ms
+}
+
+/// What makes pauses depend on what else ran in this process, where that is broken.
+pub(crate) fn unseeded() -> u64 {
+    static DRAWN: AtomicU64 = AtomicU64::new(0);
+    if is(Mutation::Unseeded) { DRAWN.fetch_add(1, Ordering::Relaxed) } else { 0 }
 }
 
 /// The same root with a threshold of one for every release role, where that is broken.

@@ -8,6 +8,10 @@ use std::cell::Cell;
 pub enum Mutation {
     /// A site that was ever heard of counts as fresh.
     AlwaysFresh,
+    /// Every fifth receipt that comes over the line is let go without a word.
+    LosesReceipts,
+    /// Nobody is told anything while something waits for a site that was never heard of.
+    OneStopsAll,
 }
 
 thread_local! {

@@ -42,7 +42,7 @@ pub(crate) fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
 }
 
-fn signed<D: Document>(document: &D, by: &SecretKey) -> Vec<u8> {
+pub(crate) fn signed<D: Document>(document: &D, by: &SecretKey) -> Vec<u8> {
     let mut envelope = Envelope::draft(document);
     envelope.sign(by);
     envelope.to_json()

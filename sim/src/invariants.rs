@@ -26,10 +26,16 @@ pub enum Invariant {
     Deletions,
     /// 7: killed at any instant, a process starts again and needs no hand.
     Restarts,
-    /// 8: a site keeps what it runs, with or without a hub, and 10: whatever happens elsewhere.
+    /// 8: a site keeps what it runs, with or without a hub.
     Upkeep,
     /// 9: unknown and stale are never shown as healthy.
     Stale,
+    /// 10: no site delays or fails another.
+    Independence,
+    /// 13: the director key alone introduces no content, and no value outside its declaration.
+    Director,
+    /// 14: one seed, one story.
+    Determinism,
     /// 11: what is used has its signed digest.
     Content,
     /// 12: nothing from outside is taken in beyond its limits.
@@ -54,8 +60,11 @@ impl Invariant {
             Self::Receipts => &[5],
             Self::Deletions => &[6],
             Self::Restarts => &[7],
-            Self::Upkeep => &[8, 10],
+            Self::Upkeep => &[8],
             Self::Stale => &[9],
+            Self::Independence => &[10],
+            Self::Director => &[13],
+            Self::Determinism => &[14],
             Self::Content => &[11],
             Self::Limits => &[12],
             Self::Sleep | Self::Expectation | Self::Scenario => &[],
@@ -74,6 +83,9 @@ impl fmt::Display for Invariant {
             Self::Deletions => "nothing is deleted that is not ours and unwanted",
             Self::Restarts => "a process starts again without a hand",
             Self::Upkeep => "a site keeps what it runs",
+            Self::Independence => "no site delays or fails another",
+            Self::Director => "the director's key only chooses",
+            Self::Determinism => "one seed is one story",
             Self::Stale => "what is stale is not shown as healthy",
             Self::Content => "what is used has its signed digest",
             Self::Limits => "nothing is taken in beyond its limits",
@@ -138,10 +150,15 @@ pub(crate) struct Ledger {
     /// Receipts that were on its disk until a power cut showed that they never were; one number may come up more
     /// than once.
     pub(crate) lost: BTreeMap<u64, BTreeSet<Sha256Digest>>,
+    /// Receipts up to here were acknowledged by a hub whose disk is lost.
+    pub(crate) lost_upto: u64,
+    /// A thief with the director's key gave it orders.
+    pub(crate) robbed: bool,
     /// The minute in which it last woke up, and how often it did since that began.
     wakes: (u64, u64),
-    /// The hour in which it last sent a batch, and how many it did since that began.
+    /// The hour in which it last sent a batch, and how many it did since that began; the same of what it asked for.
     batches: (u64, u64),
+    asks: (u64, u64),
 }
 
 /// What a write says that has to be asked of the hub.
@@ -155,6 +172,14 @@ pub(crate) struct Acknowledged {
 const WAKES_MAX: u64 = 600;
 /// Batches of one agent in an hour, beyond which it talks to no end: one every six seconds for as long as that.
 const BATCHES_MAX: u64 = 600;
+/// Requests for documents of one site in an hour: one a minute, and a few for each of many connections.
+const ASKS_MAX: u64 = 150;
+
+fn count_in_hour(counted: &mut (u64, u64), now_ms: u64) -> u64 {
+    let hour = now_ms / 3_600_000;
+    *counted = if counted.0 == hour { (hour, counted.1 + 1) } else { (hour, 1) };
+    counted.1
+}
 
 impl Ledger {
     /// Counts a wake-up; `true` where there were too many within the minute.
@@ -166,9 +191,17 @@ impl Ledger {
 
     /// Counts a batch; `true` where there were too many within the hour.
     pub(crate) fn talks_too_much(&mut self, now_ms: u64) -> bool {
-        let hour = now_ms / 3_600_000;
-        self.batches = if self.batches.0 == hour { (hour, self.batches.1 + 1) } else { (hour, 1) };
-        self.batches.1 > BATCHES_MAX
+        count_in_hour(&mut self.batches, now_ms) > BATCHES_MAX
+    }
+
+    /// Counts a request for documents; `true` where there were too many within the hour.
+    pub(crate) fn asks_too_often(&mut self, now_ms: u64) -> bool {
+        count_in_hour(&mut self.asks, now_ms) > ASKS_MAX
+    }
+
+    /// The floor that its healthy releases have set for an app.
+    pub(crate) fn floor(&self, app: &AppName) -> Option<(u64, u64)> {
+        self.counters.get(&CounterKey::Floor(app.clone())).copied()
     }
 
     /// A disk has lost what it said it had: these are its rows now.

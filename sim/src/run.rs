@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::progress::{Progress, memory_bytes_peak, uptime_ms};
 use crate::scenario::{SCHEMA, Scenario, ScenarioError, Span};
-use crate::world::{Outcome, World, WorldError};
+use crate::world::{Outcome, World, WorldError, run_twice};
 pub(crate) use report::ReportArgs;
 pub(crate) use shrink::ShrinkArgs;
 use stage::StageArgs;
@@ -34,6 +34,9 @@ pub(crate) struct RunArgs {
     /// Goes on with the seeds that follow until so much processor time is spent: 4m, 2h
     #[arg(long = "for", value_name = "TIME", conflicts_with = "seeds")]
     lasts: Option<Span>,
+    /// Run every seed twice, and see that both runs tell one story
+    #[arg(long)]
+    twice: bool,
     /// How results are printed; json ends with one object
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -194,7 +197,10 @@ fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
         totals.last_seed = seed;
         let scenario = arguments.stage.read()?;
         let (began_ms, wall_began_ms) = (cpu_ms(), uptime_ms());
-        let outcome = World::new(scenario, seed)?.run_watched(|world| progress.look(name, seed, world));
+        let outcome = match arguments.twice {
+            true => run_twice(&scenario, seed)?,
+            false => World::new(scenario, seed)?.run_watched(|world| progress.look(name, seed, world)),
+        };
         let spent_ms = cpu_ms() - began_ms;
         totals.wall_ms += uptime_ms() - wall_began_ms;
         progress.clear();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use span::Span;
 
 /// The scenarios that are part of the program, in the order in which they are listed.
-const BUILT_IN: [&str; 11] = [
+const BUILT_IN: [&str; 15] = [
     include_str!("../scenarios/bad-release.toml"),
     include_str!("../scenarios/usb-only.toml"),
     include_str!("../scenarios/hub-lost-for-90-days.toml"),
@@ -27,6 +27,10 @@ const BUILT_IN: [&str; 11] = [
     include_str!("../scenarios/clock-1970.toml"),
     include_str!("../scenarios/thin-link-5000.toml"),
     include_str!("../scenarios/hundred-thousand.toml"),
+    include_str!("../scenarios/mass-reboot.toml"),
+    include_str!("../scenarios/restored-hub.toml"),
+    include_str!("../scenarios/rotating-keys.toml"),
+    include_str!("../scenarios/stolen-director-key.toml"),
     include_str!("../scenarios/chaos.toml"),
 ];
 
@@ -67,6 +71,9 @@ pub struct Scenario {
     /// What must be so.
     #[serde(default)]
     pub expect: Vec<Expectation>,
+    /// What a part of the story may cost.
+    #[serde(default)]
+    pub bound: Vec<Bound>,
 }
 
 /// Sites that are alike.
@@ -157,6 +164,9 @@ pub struct ReleaseSpec {
     pub version: Version,
     /// Its number.
     pub seq: u64,
+    /// Once it is healthy at a site, nothing below this may be installed there.
+    #[serde(default)]
+    pub floor: u64,
     /// Whether its pods become ready.
     #[serde(default = "works")]
     pub works: bool,
@@ -191,15 +201,18 @@ pub struct Action {
     pub at: Span,
     /// What.
     pub act: Act,
-    /// The app, for `assign` and `retire`.
+    /// The app, for `assign`, `retire`, `block` and `stop`.
     #[serde(default)]
     pub app: Option<AppName>,
-    /// The version, for `assign`.
+    /// The version, for `assign`, `block` and `stop`.
     #[serde(default)]
     pub version: Option<Version>,
     /// The sites, by labels.
     #[serde(default = "all")]
     pub sites: String,
+    /// How long it lasts, from and to, for `blackout`.
+    #[serde(default)]
+    pub lasts: Option<[Span; 2]>,
 }
 
 fn all() -> String {
@@ -218,6 +231,30 @@ pub enum Act {
     HubDown,
     /// It is back, with its database.
     HubUp,
+    /// A backup of the hub is made, in the place of the one before.
+    HubBackup,
+    /// The hub's machine is lost; another begins with the backup.
+    HubRestore,
+    /// Its people bring keys, roots and releases up to date, and adopt what sites returned.
+    HubReconcile,
+    /// A new root names other holders of the root.
+    RotateRoot,
+    /// A new root names other holders of releases; the old keys are revoked, and releases are signed again.
+    RotateReleases,
+    /// A new root names another key of the hub.
+    RotateDirector,
+    /// The same after a theft: the stolen key is revoked, and its numbers are left behind.
+    ReplaceDirector,
+    /// Somebody copies the hub's key; the fault `thief` is nothing before.
+    StealDirectorKey,
+    /// A new root blocks a version: nothing begins with it any more.
+    Block,
+    /// A new root stops a version: its pods end.
+    Stop,
+    /// The keys of sites are taken back.
+    RevokeSites,
+    /// Sites lose power all at once, and get it back all at once.
+    Blackout,
 }
 
 /// Something that goes wrong at sites, or at the hub, again and again.
@@ -275,6 +312,10 @@ pub enum FaultKind {
     ContentDamaged,
     /// Documents beyond the limits arrive, signed with the director's key.
     Oversized,
+    /// The hub's machine is lost, and another begins with the last backup; its people look after it from then on.
+    HubRestore,
+    /// Whoever stole the director's key gives an order.
+    Thief,
 }
 
 /// Somebody who carries a stick round.
@@ -333,6 +374,28 @@ pub struct Expectation {
     /// The hub shows it as well.
     #[serde(default)]
     pub known: bool,
+}
+
+/// What a part of the story may cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bound {
+    /// Counted from then.
+    pub from: Span,
+    /// And until then.
+    pub until: Span,
+    /// The most connections that the hub may see in one second.
+    #[serde(default)]
+    pub connects_per_s: Option<u64>,
+    /// The most commits at any one site.
+    #[serde(default)]
+    pub commits_per_site: Option<u64>,
+    /// The most objects applied, at all sites together.
+    #[serde(default)]
+    pub applied: Option<u64>,
+    /// The most bytes of content moved, to all sites together.
+    #[serde(default)]
+    pub moved_bytes: Option<u64>,
 }
 
 /// A scenario that cannot be run.
@@ -471,10 +534,17 @@ impl Scenario {
                 (Act::Assign, Some(_), Some(_)) | (Act::Retire, Some(_), None) => {}
                 (Act::Assign, ..) => return senseless("`assign` needs `app` and `version`".into()),
                 (Act::Retire, ..) => return senseless("`retire` needs `app` alone".into()),
-                (Act::HubDown | Act::HubUp, None, None) => {}
-                (Act::HubDown | Act::HubUp, ..) => {
-                    return senseless("an action of the hub's machine names no app".into());
+                (Act::Block | Act::Stop, Some(app), Some(version)) if released(app, version) => {}
+                (Act::Block | Act::Stop, ..) => {
+                    return senseless(
+                        "`block` and `stop` need `app` and a `version` that is released".into(),
+                    );
                 }
+                (_, None, None) => {}
+                _ => return senseless("only orders and revocations name an app".into()),
+            }
+            if (action.act == Act::Blackout) != action.lasts.is_some() {
+                return senseless("`lasts` is how long a `blackout` lasts, and every one has it".into());
             }
         }
         for expectation in &self.expect {
@@ -487,6 +557,9 @@ impl Scenario {
         let hours = self.group.iter().filter_map(|group| group.link.hours);
         if hours.flatten().any(|hour| hour.ms() >= 86_400_000) {
             return senseless("the hours of a link are those of one day".into());
+        }
+        if self.bound.iter().any(|bound| bound.from >= bound.until) {
+            return senseless("a bound ends after it begins".into());
         }
         match self.fault.iter().find(|fault| !(fault.per_day > 0.0 && fault.per_day <= 10_000.0)) {
             Some(fault) => senseless(format!("`per_day = {}` is not within 0 to 10000", fault.per_day)),

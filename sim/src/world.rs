@@ -19,11 +19,16 @@ mod link;
 mod lying;
 mod measure;
 mod oversized;
+mod peace;
 mod random;
+mod recovery;
 mod shell;
 mod site;
+mod tally;
+mod thief;
 mod timeline;
 mod trace;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -39,7 +44,7 @@ use airlift_bundles::document::enrolment::{ContactClass, Grant};
 use airlift_bundles::document::root::RootError;
 use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::envelope::Envelope;
-use airlift_bundles::ids::{Counter, Name, RandomId, SiteId, Timestamp};
+use airlift_bundles::ids::{Counter, FleetId, Name, RandomId, SiteId, Timestamp};
 use airlift_bundles::keys::SecretKey;
 use airlift_bundles::pack::PackError;
 use airlift_hub::api::ApiError;
@@ -48,19 +53,22 @@ use airlift_hub::init::RootRefused;
 use airlift_hub::plan::select::Selector;
 
 use crate::cluster::{Model, Settings};
-use crate::invariants::{Ledger, Violation};
+use crate::invariants::{Invariant, Ledger, Violation};
 use crate::scenario::{Group, Scenario};
 use carrier::Stick;
 use clocks::WallClock;
 use happening::{Happening, Leg, SiteNo, Start};
 use hub::Hub;
-use library::{BEGINNING_S, Library, at_once, director_key};
+use library::{BEGINNING_S, Library, at_once};
 use measure::Meter;
 pub use measure::{FleetMoment, Goal, GoalEnd, Measures, Order, SiteMeasures};
 use random::Random;
 use site::{Disk, Link, Node, Site, SiteContent};
+use tally::Tally;
+use thief::Loot;
 use timeline::Timeline;
 use trace::Trace;
+use trust::Trust;
 
 /// Sites do not start in the same moment.
 const STARTS_WITHIN_MS: u64 = 60_000;
@@ -133,6 +141,7 @@ pub struct Outcome {
 /// A simulated world.
 pub struct World {
     scenario: Scenario,
+    trust: Trust,
     library: Library,
     timeline: Timeline,
     random: Random,
@@ -154,8 +163,29 @@ pub struct World {
     drawn_until_ms: u64,
     moved_bytes: u64,
     meter: Meter,
+    /// The director's key, where somebody stole it.
+    loot: Option<Loot>,
+    /// Bounds that count.
+    tallies: Vec<Tally>,
     /// What happened last, where somebody wants to read it.
     told: Option<VecDeque<String>>,
+}
+
+/// Runs a seed twice. That both runs tell one story is invariant 14: where they do not, something in them is not
+/// determined by the seed.
+///
+/// # Errors
+/// [`WorldError`].
+pub fn run_twice(scenario: &Scenario, seed: u64) -> Result<Outcome, WorldError> {
+    let mut outcome = World::new(scenario.clone(), seed)?.run();
+    let again = World::new(scenario.clone(), seed)?.run();
+    if again.trace_hash != outcome.trace_hash {
+        let text = format!("the same seed again is {}, not {}", again.trace_hash, outcome.trace_hash);
+        let (at_ms, step) = (outcome.passed_ms, outcome.steps);
+        let invariant = Invariant::Determinism;
+        outcome.violations.push(Violation { invariant, site: None, at_ms, step, text });
+    }
+    Ok(outcome)
 }
 
 /// How much of a story is kept to be read.
@@ -170,22 +200,25 @@ impl World {
     /// [`WorldError`].
     pub fn new(scenario: Scenario, seed: u64) -> Result<Self, WorldError> {
         let mut random = Random::new(seed);
-        let library = Library::new(&scenario)?;
+        let fleet = FleetId::new("sim").expect("a fleet's name");
+        let trust = Trust::new(&fleet)?;
+        let library = Library::new(&scenario, &fleet, &trust)?;
         let (mut sites, mut names) = (Vec::new(), BTreeMap::new());
         for group in &scenario.group {
             for number in 1..=group.count {
-                let site = make_site(&library, group, number, &mut random)?;
+                let site = make_site(&library, &trust, group, number, &mut random)?;
                 names.insert(site.id.clone(), sites.len());
                 sites.push(site);
             }
         }
-        let hub = Hub::new(&library, &sites)?;
+        let hub = Hub::new(&library, &trust, &sites)?;
         let ledgers = sites.iter().map(|_| Ledger::default()).collect();
         let meter = Meter::new(sites.len(), scenario.duration.ms());
         let stirred = vec![true; sites.len()];
         let drawn_until_ms = scenario.duration.ms() - scenario.quiet.ms();
         let mut world = Self {
             scenario,
+            trust,
             library,
             timeline: Timeline::default(),
             random,
@@ -203,6 +236,8 @@ impl World {
             drawn_until_ms,
             moved_bytes: 0,
             meter,
+            loot: None,
+            tallies: Vec::new(),
             told: None,
         };
         world.plan();
@@ -230,6 +265,10 @@ impl World {
         for (number, expectation) in self.scenario.expect.iter().enumerate() {
             let at_ms = expectation.at.map_or(end_ms, crate::scenario::Span::ms);
             self.timeline.at(at_ms, Happening::Expect(number));
+        }
+        for (number, bound) in self.scenario.bound.iter().enumerate() {
+            self.timeline.at(bound.from.ms(), Happening::Bound(number, true));
+            self.timeline.at(bound.until.ms(), Happening::Bound(number, false));
         }
         self.plan_faults();
         self.timeline.after(inspect::INSPECT_MS, Happening::Inspect);
@@ -378,6 +417,8 @@ impl World {
                 self.check_expected(&expectation);
             }
             Happening::Inspect => self.inspect(),
+            Happening::People => self.look_after_hub(),
+            Happening::Bound(bound, begins) => self.bound(bound, begins),
         }
     }
 
@@ -406,7 +447,13 @@ fn node_status(library: &Library, ready: bool) -> NodeStatus {
 }
 
 /// A site as its installation leaves it: its key, its grant, its first rows, an empty cluster.
-fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random) -> Result<Site, WorldError> {
+fn make_site(
+    library: &Library,
+    trust: &Trust,
+    group: &Group,
+    number: u64,
+    random: &mut Random,
+) -> Result<Site, WorldError> {
     let id = group.site(number).map_err(|error| WorldError::Refused(error.to_string()))?;
     let key = SecretKey::from_seed(&random.bytes());
     let [chain_id, outbox_epoch, nonce] = std::array::from_fn(|_| RandomId::from_bytes(random.bytes()));
@@ -426,8 +473,8 @@ fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random)
         crit: Vec::new(),
     };
     let mut envelope = Envelope::draft(&grant);
-    envelope.sign(&director_key());
-    let roots = std::slice::from_ref(library.trusted.as_ref());
+    envelope.sign(&trust.director());
+    let roots = std::slice::from_ref(trust.newest().as_ref());
     let (_, writes) = first_rows(
         &Rows::default(),
         roots,
@@ -466,6 +513,7 @@ fn make_site(library: &Library, group: &Group, number: u64, random: &mut Random)
             open: group.contact == ContactClass::Mqtt,
             shut: false,
             session: None,
+            since_ms: 0,
             conns: 0,
         },
         stick: None,

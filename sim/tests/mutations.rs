@@ -2,10 +2,11 @@
 #![cfg(feature = "mutations")]
 
 use airlift_agent::mutation::{self as agent, Mutation as InAgent};
+use airlift_bundles::mutation::{self as bundles, Mutation as InBundles};
 use airlift_hub::mutation::{self as hub, Mutation as InHub};
 use airlift_sim::invariants::Invariant;
 use airlift_sim::scenario::Scenario;
-use airlift_sim::world::World;
+use airlift_sim::world::{World, run_twice};
 
 /// Seeds until one must have shown it.
 const SEEDS: u64 = 3;
@@ -73,21 +74,78 @@ kind = "images-lost"
 per_day = 12.0
 "#;
 
-/// The first violation that any of a few seeds shows.
-fn found() -> Option<Invariant> {
-    found_in(STORY)
+/// Power that goes while much is fetched.
+const LONG_FETCHES: &str = r#"
+name = "long-fetches"
+about = "For the mutations."
+duration = "6h"
+quiet = "2h"
+[[group]]
+name = "town"
+count = 3
+[[release]]
+app = "till"
+version = "1.0.0"
+seq = 1
+bytes = 600000000
+[[action]]
+at = "1m"
+act = "assign"
+app = "till"
+version = "1.0.0"
+[[fault]]
+kind = "power-cut"
+per_day = 96.0
+lasts = ["10s", "1m"]
+[[expect]]
+app = "till"
+running = "1.0.0"
+"#;
+
+/// A neighbour of whom nobody has ever heard.
+const SILENT_NEIGHBOUR: &str = r#"
+[[group]]
+name = "island"
+count = 1
+contact = "media"
+"#;
+
+/// A thief with the director's key.
+const THIEF: &str = r#"
+[[action]]
+at = "2h"
+act = "steal-director-key"
+[[action]]
+at = "9h"
+act = "replace-director"
+[[fault]]
+kind = "thief"
+per_day = 60.0
+"#;
+
+fn parse(story: &str) -> Scenario {
+    Scenario::parse(story).expect("it is good")
 }
 
+/// The first violation that any of a few seeds shows.
 #[expect(clippy::print_stdout, reason = "what was caught belongs to a run's protocol")]
 fn found_in(story: &str) -> Option<Invariant> {
     (1..=SEEDS).find_map(|seed| {
-        let outcome =
-            World::new(Scenario::parse(story).expect("it is good"), seed).expect("the world is made").run();
+        let outcome = World::new(parse(story), seed).expect("the world is made").run();
         for violation in &outcome.violations {
             println!("seed {seed}: {violation}");
         }
         outcome.violations.first().map(|violation| violation.invariant)
     })
+}
+
+fn found() -> Option<Invariant> {
+    found_in(STORY)
+}
+
+/// The story with more in it; what it expects of all is not for the newcomers.
+fn story_with(more: &str) -> String {
+    STORY.replace("[[expect]]", "[[expect]]\nsites = \"group=town\"") + more
 }
 
 #[test]
@@ -112,6 +170,45 @@ fn content_that_nobody_hashed_is_caught() {
 fn a_document_beyond_the_limits_is_caught() {
     agent::choose(Some(InAgent::WideLimits));
     assert_eq!(found_in(&format!("{STORY}{ROUGH}")), Some(Invariant::Limits));
+}
+
+#[test]
+fn nothing_is_found_in_the_other_stories_either() {
+    assert_eq!(found_in(LONG_FETCHES), None);
+    assert_eq!(found_in(&story_with(SILENT_NEIGHBOUR)), None);
+    assert_eq!(found_in(&story_with(THIEF)), None);
+}
+
+#[test]
+fn a_receipt_that_the_hub_loses_is_caught() {
+    hub::choose(Some(InHub::LosesReceipts));
+    assert_eq!(found(), Some(Invariant::Receipts));
+}
+
+#[test]
+fn a_lock_that_a_killed_process_leaves_is_caught() {
+    agent::choose(Some(InAgent::LeftLock));
+    assert_eq!(found_in(LONG_FETCHES), Some(Invariant::Restarts));
+}
+
+#[test]
+fn a_site_that_keeps_others_waiting_is_caught() {
+    hub::choose(Some(InHub::OneStopsAll));
+    assert_eq!(found_in(&story_with(SILENT_NEIGHBOUR)), Some(Invariant::Independence));
+}
+
+#[test]
+fn a_value_that_only_the_director_wants_is_caught() {
+    bundles::choose(Some(InBundles::AnyValue));
+    assert_eq!(found_in(&story_with(THIEF)), Some(Invariant::Director));
+}
+
+#[test]
+fn a_core_that_depends_on_more_than_its_seed_is_caught() {
+    agent::choose(Some(InAgent::Unseeded));
+    let outcome = run_twice(&parse(STORY), 1).expect("the worlds are made");
+    let found: Vec<Invariant> = outcome.violations.iter().map(|violation| violation.invariant).collect();
+    assert_eq!(found, [Invariant::Determinism]);
 }
 
 #[test]

@@ -81,6 +81,26 @@ fn thin_links_bring_every_version() {
 }
 
 #[test]
+fn a_region_that_reboots_as_one_does_so_in_turn() {
+    holds("mass-reboot", 14, &[1, 2]);
+}
+
+#[test]
+fn a_restored_hub_learns_from_its_sites() {
+    holds("restored-hub", 4, &[1, 2]);
+}
+
+#[test]
+fn keys_rotate_under_running_apps() {
+    holds("rotating-keys", 5, &[1, 2]);
+}
+
+#[test]
+fn a_stolen_director_key_only_chooses() {
+    holds("stolen-director-key", 4, &[1, 2]);
+}
+
+#[test]
 fn chaos_breaks_no_invariant() {
     holds("chaos", 8, &[1, 2]);
 }

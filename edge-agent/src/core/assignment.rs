@@ -16,6 +16,7 @@ use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{AppName, Counter, Sha256Digest};
 use airlift_bundles::limits::Limits;
 
+use super::document::ASKED_LONG;
 use super::object::Generation;
 use super::outbox::Told;
 use super::state::{GenerationVerdict, Purpose, Step as AppStep};
@@ -32,7 +33,10 @@ impl Core {
             Acceptance::Same => Ok(()),
             Acceptance::Parked { assignment, missing } => {
                 let counter = assignment.document().counter();
-                if self.parked_counter().is_some_and(|parked| parked > counter) {
+                // The greatest waits, unless nobody has had its documents for long: it may be a word of which nothing
+                // will ever come, and must not keep the next one out.
+                let given_up = self.live.asked >= ASKED_LONG;
+                if self.parked_counter().is_some_and(|parked| parked > counter) && !given_up {
                     return Ok(());
                 }
                 let row =
@@ -66,8 +70,7 @@ impl Core {
             incarnation: self.meta.incarnation,
             minimum: self.meta.minimum,
         };
-        let release =
-            |sha256: &Sha256Digest| self.rows.documents.get(sha256).map(|row| row.envelope.to_vec());
+        let release = |sha256: &Sha256Digest| self.usable_release(sha256).map(|row| row.envelope.to_vec());
         let running = |row: &AppRow| {
             let generation = self.generation(row.current.or(row.planned))?;
             Some((row.app.clone(), generation.release))
@@ -144,7 +147,7 @@ impl Core {
     pub(super) fn resume_parked(&mut self) {
         let missing = self.read_slot(Slot::Parked).into_iter().flat_map(|assignment| assignment.desired);
         let missing = missing.map(|desired| desired.release);
-        let missing = missing.filter(|sha256| !self.rows.documents.contains_key(sha256)).collect();
+        let missing = missing.filter(|sha256| self.usable_release(sha256).is_none()).collect();
         self.live.missing_releases = missing;
     }
 
@@ -191,6 +194,9 @@ impl Core {
             if waits && !assignment.retire.contains(&app) {
                 self.unretire(t, &app);
             }
+        }
+        if !self.start.hub {
+            self.live.lost_from = self.lost_from(assignment.receipts_acked.as_ref());
         }
         if let Some(mark) = &assignment.receipts_acked
             && let Err((code, reason)) = self.free_receipts(t, mark)

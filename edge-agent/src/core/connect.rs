@@ -27,7 +27,10 @@ pub(super) fn backoff_ms(site: &SiteId, first_ms: u64, longest_ms: u64, attempt:
 fn spread(site: &SiteId, attempt: u32, over_ms: u64) -> u64 {
     let digest = Sha256Digest::of(format!("{site} {attempt}").as_bytes());
     let [a, b, c, d, ..] = *digest.as_bytes();
-    u64::from(u32::from_le_bytes([a, b, c, d])) % (over_ms + 1)
+    let drawn = u64::from(u32::from_le_bytes([a, b, c, d]));
+    #[cfg(feature = "mutations")]
+    let drawn = drawn + crate::mutation::unseeded();
+    drawn % (over_ms + 1)
 }
 
 impl Core {
@@ -50,6 +53,7 @@ impl Core {
             resend_at: None,
             resends: 0,
             status_at: t.now.mono_ms,
+            lost_sent: false,
         };
         self.live.status_dirty = true;
         self.live.documents_due = t.now.mono_ms;
@@ -69,6 +73,14 @@ impl Core {
         let due = self.meta.hub_heard.is_none_or(|heard| now.unix_s() - heard.unix_s() >= HEARD_EVERY_S);
         if self.live.link.conn.is_some() && due {
             self.hear_hub(t, now);
+        }
+    }
+
+    /// Says again who is there, under a new root: what the hub signed under it was refused until now.
+    pub(super) fn introduce(&mut self, t: &mut Turn) {
+        if let Some(conn) = self.live.link.conn {
+            self.change_meta(t, |meta| meta.conn_seq += 1);
+            self.birth(t, conn);
         }
     }
 
@@ -101,7 +113,8 @@ impl Core {
         self.live.documents_due = t.now.mono_ms;
         // A stick may be the only way out: it takes every receipt that is not acknowledged, and how things are.
         self.renew_status(t);
-        let (from, upto) = (self.meta.receipt_acked_next, self.meta.receipt_next - 1);
+        let from = self.live.lost_from.take().unwrap_or(self.meta.receipt_acked_next);
+        let upto = self.meta.receipt_next - 1;
         let chain_id = self.meta.chain_id.clone();
         t.effect(Effect::WriteMedia { media, chain_id, from, upto });
     }

@@ -13,13 +13,18 @@ use airlift_bundles::limits::Limits;
 
 use super::effect::WantedDocument;
 use super::event::{Carrier, DocumentKind};
-use super::write::{DocumentRow, RefusalRow, RootRow};
+use super::write::{AppRow, DocumentRow, RefusalRow, RootRow};
 use super::{Core, Effect, Turn, Write};
 
 /// Releases that nothing names are kept up to this count, because media may bring them before the assignment.
 const SPARE_RELEASES: usize = 64;
-/// Missing documents are asked for again after this.
+/// Missing documents are asked for again after this, doubled each time that nobody has them.
 const WANT_MS: u64 = 10_000;
+/// And at the latest after this: a document that is published later is here within minutes, and what nobody has costs
+/// a thin link less than 20 KB a day.
+const WANT_MS_MAX: u64 = 600_000;
+/// Requests for the same documents without an answer, over more than two minutes.
+pub(super) const ASKED_LONG: u32 = 4;
 
 impl Core {
     pub(super) fn on_document(
@@ -39,6 +44,8 @@ impl Core {
         };
         if let Err((code, reason)) = taken {
             self.count_refusal(t, code, carrier, reason);
+            // An ack answers a status: a status about its refusal would be answered by the next, without end.
+            self.live.status_dirty |= expected != DocumentKind::Ack;
         }
     }
 
@@ -64,6 +71,7 @@ impl Core {
         self.raise_time(t, next.issued_at);
         self.root = next;
         self.live.status_dirty = true;
+        self.introduce(t);
         self.obey_revocations(t);
         self.retry_parked(t);
         Ok(())
@@ -73,7 +81,8 @@ impl Core {
         let statement = open_release(bytes, &self.root, &Limits::DEFAULT)
             .map_err(|refusal| (refusal.code, refusal.detail))?;
         let sha256 = statement.digest();
-        if self.rows.documents.contains_key(&sha256) {
+        // The same release under newer signatures takes the place of one whose keys count for nothing any more.
+        if self.usable_release(&sha256).is_some() {
             return Ok(());
         }
         if statement.document().predicate.fleet_id != self.meta.fleet {
@@ -103,6 +112,9 @@ impl Core {
             return Err((Code::OtherIncarnation, "ack is for another database of this site".to_owned()));
         }
         self.free_status(t, ack.upto);
+        if self.live.link.status_sent > 0 && ack.upto >= self.live.link.status_sent {
+            self.send_lost_again(ack.receipts.as_ref());
+        }
         ack.receipts.as_ref().map_or(Ok(()), |mark| self.free_receipts(t, mark))
     }
 
@@ -125,7 +137,6 @@ impl Core {
         let count = self.rows.refusals.get(&key).map_or(0, |row| row.count) + 1;
         let last = last.chars().take(512).collect();
         self.write(t, Write::PutRefusal(RefusalRow { code, carrier: key.1, count, last }));
-        self.live.status_dirty = true;
     }
 
     pub(super) fn on_root_hint(&mut self, t: &mut Turn, version: u64) {
@@ -151,7 +162,7 @@ impl Core {
         missing
     }
 
-    /// Asks for missing documents: at once when the set changes, then every ten seconds while somebody may answer.
+    /// Asks for missing documents: at once when the set changes, then less and less often while somebody may answer.
     pub(super) fn request_documents(&mut self, t: &mut Turn) {
         let missing = self.missing_documents();
         let open = self.live.link.conn.is_some() || !self.live.media.is_empty();
@@ -159,15 +170,34 @@ impl Core {
             self.live.wanted.clear();
             return;
         }
-        if missing != self.live.wanted || self.live.documents_due <= t.now.mono_ms {
+        let news = missing != self.live.wanted;
+        if news || self.live.documents_due <= t.now.mono_ms {
+            self.live.asked = if news { 0 } else { self.live.asked.saturating_add(1) };
+            if self.live.asked == ASKED_LONG && !self.live.missing_releases.is_empty() {
+                // The hub may have another assignment, which was kept out by the one that waits.
+                self.introduce(t);
+            }
             self.live.wanted.clone_from(&missing);
-            self.live.documents_due = t.now.mono_ms + WANT_MS;
+            let pause_ms = (WANT_MS << self.live.asked.min(10)).min(WANT_MS_MAX);
+            self.live.documents_due = t.now.mono_ms + pause_ms;
             t.effect(Effect::Want(missing));
         }
     }
 
     pub(super) fn documents_deadline(&self) -> Option<u64> {
         (!self.live.wanted.is_empty()).then_some(self.live.documents_due)
+    }
+
+    /// A release that is here and may be begun with: the newest root still knows who signed it, or it runs.
+    pub(super) fn usable_release(&self, sha256: &Sha256Digest) -> Option<&DocumentRow> {
+        let row = self.rows.documents.get(sha256)?;
+        let runs = |row: &AppRow| {
+            let generation = row.current.or(row.planned).and_then(|id| self.rows.generations.get(&id));
+            generation.is_some_and(|row| row.generation.release == *sha256)
+        };
+        let usable = self.rows.apps.values().any(runs)
+            || open_release(&row.envelope, &self.root, &Limits::DEFAULT).is_ok();
+        usable.then_some(row)
     }
 
     /// Releases that an assignment or a kept generation names.

@@ -47,6 +47,10 @@ pub(super) struct Live {
     /// What was asked for last.
     pub wanted: BTreeSet<super::effect::WantedDocument>,
     pub documents_due: u64,
+    /// How often the same was asked for again.
+    pub asked: u32,
+    /// The first receipt that a stick takes, where the hub lost some that it had acknowledged.
+    pub lost_from: Option<u64>,
 
     pub api_up: bool,
     /// Why it did not answer last.
@@ -83,6 +87,8 @@ pub(super) struct Link {
     pub resends: u32,
     /// The next status is not sent before.
     pub status_at: u64,
+    /// What the hub lost was sent again over this connection.
+    pub lost_sent: bool,
 }
 
 /// An operation under way.

@@ -176,8 +176,29 @@ impl Core {
             self.write(t, Write::DropReceipts { chain_id, below });
         }
         self.change_meta(t, |meta| (meta.receipt_acked_next, meta.receipt_first) = (upto + 1, below));
-        (self.live.link.resend_at, self.live.link.resends) = (None, 0);
+        let link = &mut self.live.link;
+        link.sent_next = link.sent_next.max(upto + 1);
+        (link.resend_at, link.resends) = (None, 0);
         Ok(())
+    }
+
+    /// A hub that holds less than it once acknowledged was restored from a backup: what is still here is sent again,
+    /// once over each connection.
+    pub(super) fn send_lost_again(&mut self, held: Option<&ReceiptMark>) {
+        if let Some(from) = self.lost_from(held)
+            && !std::mem::replace(&mut self.live.link.lost_sent, true)
+        {
+            self.live.link.sent_next = from;
+        }
+    }
+
+    /// The first receipt that is here, was acknowledged, and is not held by the hub.
+    pub(super) fn lost_from(&self, held: Option<&ReceiptMark>) -> Option<u64> {
+        if held.is_some_and(|held| held.chain_id != self.meta.chain_id) {
+            return None;
+        }
+        let next = held.map_or(1, |held| held.upto + 1);
+        (next < self.meta.receipt_acked_next).then(|| next.max(self.meta.receipt_first))
     }
 
     /// The hub holds outbox rows up to a number.
@@ -212,7 +233,7 @@ impl Core {
         if self.live.status_dirty && self.live.link.status_at <= now_ms {
             self.renew_status(t);
         }
-        let from = self.live.link.sent_next.max(self.meta.receipt_acked_next);
+        let from = self.live.link.sent_next;
         let upto = self.meta.receipt_next - 1;
         let status_seq = self.rows.outbox.get(STATUS).map_or(0, |row| row.seq);
         let status = status_seq > self.live.link.status_sent;

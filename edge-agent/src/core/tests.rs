@@ -9,6 +9,7 @@ mod lost;
 mod outage;
 mod recovery;
 mod report;
+mod rotation;
 mod scenarios;
 mod trouble;
 mod trust;

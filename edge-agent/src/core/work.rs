@@ -63,6 +63,13 @@ impl Core {
             if self.give_way(t, app) {
                 continue;
             }
+            #[cfg(feature = "mutations")]
+            if crate::mutation::is(crate::mutation::Mutation::LeftLock)
+                && matches!(step, AppStep::Fetch | AppStep::Prepare | AppStep::Import | AppStep::Apply)
+                && self.live.app(app).work == 0
+            {
+                return;
+            }
             if step == AppStep::Rest {
                 self.watch(t, app);
                 if self.rows.apps.get(app).is_none_or(|row| row.step != step) {

@@ -257,32 +257,46 @@ impl ReturnedFile {
     }
 }
 
-/// An assignment that comes back shows a restored hub what it signed in its former life.
 async fn import_assignment(hub: &Arc<Hub>, site: SiteId, text: String) -> Result<Outcome, ApiError> {
-    let stored = hub.db.write(move |connection| {
-        let Some(root) = newest_root(connection)? else {
-            return Ok(Outcome::refused(Code::Conflict, "no root is published yet"));
-        };
-        let opened = match root.open_directed::<Assignment>(text.as_bytes(), &Limits::DEFAULT) {
-            Ok(opened) => opened,
-            Err(error) => return Ok(Outcome::refused(error.code(), chain(&error))),
-        };
-        let assignment = opened.document();
-        let row = sites::find(connection, &site)?;
-        let Some(row) =
-            row.filter(|row| assignment.site == site && assignment.incarnation == row.incarnation)
-        else {
-            return Ok(Outcome::refused(Code::OtherSite, "it is for another site or enrolment"));
-        };
-        if assignment.counter() <= row.last {
-            return Ok(Outcome { taken: Taken { known: 1, ..Taken::default() }, refused: None });
+    let name = site.clone();
+    let stored = hub.db.write(move |connection| returned_rows(connection, &name, text.as_bytes()));
+    Ok(match stored.await? {
+        Ok(taken) => {
+            tell(&site, &taken);
+            Outcome { taken, refused: None }
         }
-        let envelope = Some(opened.envelope().to_vec());
-        let returned = ReturnedRow { site: site.clone(), counter: assignment.counter(), envelope };
-        assignments::put_returned(connection, &returned)?;
-        let taken = Taken { new: 1, hub_restored: true, ..Taken::default() };
-        tell(&site, &taken);
-        Ok::<_, ApiError>(Outcome { taken, refused: None })
-    });
-    stored.await
+        Err(refused) => Outcome { taken: Taken::default(), refused: Some(refused) },
+    })
+}
+
+/// Takes an assignment that comes back, which shows a restored hub what it signed in its former life; inside one
+/// transaction. What is not one is refused with its code.
+///
+/// # Errors
+/// [`ApiError`]; then nothing may be committed.
+pub fn returned_rows(
+    connection: &Connection,
+    site: &SiteId,
+    envelope: &[u8],
+) -> Result<Result<Taken, (Code, String)>, ApiError> {
+    let Some(root) = newest_root(connection)? else {
+        return Ok(Err((Code::Conflict, "no root is published yet".into())));
+    };
+    let opened = match root.open_directed::<Assignment>(envelope, &Limits::DEFAULT) {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Err((error.code(), chain(&error)))),
+    };
+    let assignment = opened.document();
+    let row = sites::find(connection, site)?;
+    let Some(row) = row.filter(|row| assignment.site == *site && assignment.incarnation == row.incarnation)
+    else {
+        return Ok(Err((Code::OtherSite, "it is for another site or enrolment".into())));
+    };
+    if assignment.counter() <= row.last {
+        return Ok(Ok(Taken { known: 1, ..Taken::default() }));
+    }
+    let envelope = Some(opened.envelope().to_vec());
+    let returned = ReturnedRow { site: site.clone(), counter: assignment.counter(), envelope };
+    assignments::put_returned(connection, &returned)?;
+    Ok(Ok(Taken { new: 1, hub_restored: true, ..Taken::default() }))
 }

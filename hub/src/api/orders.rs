@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use airlift_bundles::accept::open_release;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::assignment::DesiredApp;
 use airlift_bundles::document::release::Requirement;
 use airlift_bundles::ids::{AppName, Sha256Digest, SiteId};
+use airlift_bundles::limits::Limits;
 use axum::extract::State;
 use axum::{Extension, Json};
 use rusqlite::Connection;
@@ -126,6 +128,14 @@ pub fn assign_rows(
         retry: wanted.retry,
     };
     order.check(&root)?;
+    open_release(&row.envelope, &root, &Limits::DEFAULT).map_err(|refusal| {
+        let detail = format!(
+            "the newest root does not know enough of those who signed {} {}: have it signed again, then publish it \
+             again ({})",
+            wanted.app, row.version, refusal.detail
+        );
+        ApiError::new(refusal.code, detail)
+    })?;
     let mut requirements = Requirements::default();
     let mut sites = Vec::new();
     for site in resolve(connection, &wanted.sites)? {
@@ -135,7 +145,7 @@ pub fn assign_rows(
             desired.insert(wanted.app.clone(), next.clone());
             check_requires(&desired, &requirements.of(connection, &desired)?)
                 .map_err(|refused| ApiError::new(refused.code, format!("at {}: {refused}", site.site)))?;
-            if desired.len() > airlift_bundles::limits::Limits::DEFAULT.desired {
+            if desired.len() > Limits::DEFAULT.desired {
                 return Err(ApiError::invalid(format!("site {} has too many apps", site.site)));
             }
         }

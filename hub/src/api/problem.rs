@@ -48,6 +48,12 @@ fn status_of(code: Code) -> StatusCode {
 }
 
 impl ApiError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             status: status_of(code),

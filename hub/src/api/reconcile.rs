@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use airlift_bundles::document::assignment::{Assignment, DesiredApp};
 use airlift_bundles::document::status::AppStatus;
-use airlift_bundles::ids::{AppName, SiteId};
+use airlift_bundles::ids::{AppName, FleetId, SiteId};
 use axum::extract::State;
 use axum::{Extension, Json};
 use rusqlite::Connection;
@@ -13,6 +13,7 @@ use super::Actor;
 use super::problem::{ApiError, Body};
 use super::roots::sign_all;
 use super::types::{Reconcile, Reconciled, SiteDifference};
+use crate::clock::Now;
 use crate::db::rows::assignments::{self, ReturnedRow};
 use crate::db::rows::{audit, releases, sites, status};
 use crate::plan::sign::read_own;
@@ -33,23 +34,37 @@ pub(super) async fn reconcile(
 ) -> Result<Json<Reconciled>, ApiError> {
     let hub_in = Arc::clone(&hub);
     let done = hub.db.write(move |connection| {
-        let mut differences = Vec::new();
-        for returned in assignments::returned(connection)? {
-            differences.push(reconcile_site(connection, &returned, wanted.adopt)?);
-        }
-        if wanted.adopt && !differences.is_empty() {
-            assignments::clear_returned(connection)?;
-            let detail = format!("{} sites", differences.len());
-            let now = hub_in.clock.now().time();
-            audit::append(connection, now, &actor.0, "hub.reconcile", hub_in.fleet.as_str(), &detail)?;
-        }
-        Ok::<_, ApiError>(Reconciled { sites: differences, adopted: wanted.adopt })
+        reconcile_rows(connection, &hub_in.fleet, wanted.adopt, &actor.0, &hub_in.clock.now())
     });
     let reconciled = done.await?;
     if reconciled.adopted {
         sign_all(&hub).await?;
     }
     Ok(Json(reconciled))
+}
+
+/// Says what sites returned, and takes it over where that is wanted; inside one transaction. What it makes due is
+/// signed by [`sign_rows`](super::roots::sign_rows) afterwards.
+///
+/// # Errors
+/// [`ApiError`]; then nothing may be committed.
+pub fn reconcile_rows(
+    connection: &Connection,
+    fleet: &FleetId,
+    adopt: bool,
+    actor: &str,
+    now: &Now,
+) -> Result<Reconciled, ApiError> {
+    let mut differences = Vec::new();
+    for returned in assignments::returned(connection)? {
+        differences.push(reconcile_site(connection, &returned, adopt)?);
+    }
+    if adopt && !differences.is_empty() {
+        assignments::clear_returned(connection)?;
+        let detail = format!("{} sites", differences.len());
+        audit::append(connection, now.time(), actor, "hub.reconcile", fleet.as_str(), &detail)?;
+    }
+    Ok(Reconciled { sites: differences, adopted: adopt })
 }
 
 fn reconcile_site(

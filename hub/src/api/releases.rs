@@ -6,7 +6,7 @@ use std::sync::Arc;
 use airlift_bundles::accept::open_release;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::release::Statement;
-use airlift_bundles::document::root::Root;
+use airlift_bundles::document::root::{Root, TrustedRoot};
 use airlift_bundles::envelope::{Envelope, Verified};
 use airlift_bundles::ids::{AppName, Counter, Sha256Digest};
 use airlift_bundles::layout::{Blobs, Bundle, LayoutError};
@@ -202,13 +202,33 @@ pub(super) async fn publish(
     stored.await.map(Json)
 }
 
-/// Stores a release that was opened under `root`, once all its blobs are here; the same again is a no-op.
+/// Keeps the newer signatures of a release whose first ones count for nothing under the newest root.
+fn renew(
+    connection: &Connection,
+    root: &TrustedRoot,
+    known: ReleaseRow,
+    statement: &Verified<Statement>,
+    now: airlift_bundles::ids::Timestamp,
+    actor: &str,
+) -> Result<ReleaseRow, ApiError> {
+    if open_release(&known.envelope, root, &Limits::DEFAULT).is_ok() {
+        return Ok(known);
+    }
+    let envelope = statement.envelope().to_vec();
+    releases::set_envelope(connection, &known.sha256, &envelope)?;
+    let subject = format!("{}@{}", known.app, known.version);
+    audit::append(connection, now, actor, "release.sign", &subject, &known.sha256.to_string())?;
+    Ok(ReleaseRow { envelope, ..known })
+}
+
+/// Stores a release that was opened under `root`, once all its blobs are here; the same again is a no-op,
+/// unless its keys were replaced since.
 ///
 /// # Errors
 /// [`ApiError`].
 pub fn store_release(
     connection: &Connection,
-    root: &Root,
+    root: &TrustedRoot,
     statement: &Verified<Statement>,
     listed: &[ReleaseBlob],
     now: airlift_bundles::ids::Timestamp,
@@ -218,7 +238,7 @@ pub fn store_release(
     let (app, counter) = (&release.app, release.counter());
     if let Some(same) = releases::at(connection, app, counter)? {
         if same.sha256 == statement.digest() {
-            return Ok(same);
+            return renew(connection, root, same, statement, now, actor);
         }
         let detail = format!("release {counter} of {app} is {}, not {}", same.sha256, statement.digest());
         audit::append(connection, now, actor, "release.refuse", app.as_str(), &detail)?;

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use airlift_bundles::code::Code;
-use airlift_bundles::ids::SiteId;
+use airlift_bundles::document::root::TrustedRoot;
+use airlift_bundles::ids::{FleetId, SiteId};
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use rusqlite::Connection;
 
 use super::Actor;
 use super::problem::{ApiError, Body};
 use super::types::{RootInfo, RootList, RootsPublish};
-use crate::db::rows::{audit, roots, sites};
+use crate::clock::Now;
+use crate::db::DbError;
+use crate::db::rows::{assignments, audit, roots, sites};
 use crate::init::add_roots;
 use crate::plan::compose::Renewal;
-use crate::plan::sign::sign_next;
+use crate::plan::sign::{Directing, sign_next};
 use crate::publish;
 use crate::server::Hub;
 
@@ -48,18 +52,34 @@ pub(super) async fn publish(
 ) -> Result<Json<RootList>, ApiError> {
     let envelopes: Vec<Vec<u8>> = given.roots.iter().map(|root| root.get().as_bytes().to_vec()).collect();
     let (fleet, now) = (hub.fleet.clone(), hub.clock.now());
-    let stored = hub.db.write(move |connection| {
-        let newest = add_roots(connection, &fleet, &envelopes)?;
-        let newest = newest.ok_or_else(|| ApiError::invalid("no root was given"))?;
-        let detail = format!("newest is {}", newest.version);
-        audit::append(connection, now.time(), &actor.0, "root.publish", fleet.as_str(), &detail)?;
-        Ok::<_, ApiError>(())
-    });
+    let stored = hub.db.write(move |connection| publish_rows(connection, &fleet, &envelopes, &actor.0, &now));
     stored.await?;
     hub.reload_root().await?;
     publish::publish_hub_state(&hub).await;
     sign_all(&hub).await?;
     list(State(hub)).await
+}
+
+/// Stores roots that continue the chain; inside one transaction.
+///
+/// A root that raises the director's epoch leaves behind whatever was signed before: what sites returned of an older
+/// epoch, which may be a thief's word, is nothing to adopt any more.
+///
+/// # Errors
+/// [`ApiError`]; then nothing may be committed.
+pub fn publish_rows(
+    connection: &Connection,
+    fleet: &FleetId,
+    envelopes: &[Vec<u8>],
+    actor: &str,
+    now: &Now,
+) -> Result<TrustedRoot, ApiError> {
+    let newest = add_roots(connection, fleet, envelopes)?;
+    let newest = newest.ok_or_else(|| ApiError::invalid("no root was given"))?;
+    assignments::clear_returned_below(connection, newest.roles.director.epoch)?;
+    let detail = format!("newest is {}", newest.version);
+    audit::append(connection, now.time(), actor, "root.publish", fleet.as_str(), &detail)?;
+    Ok(newest)
 }
 
 /// Signs what a new root makes due: assignments of another epoch, and all that waited for the director's place.
@@ -70,14 +90,27 @@ pub(super) async fn sign_all(hub: &Arc<Hub>) -> Result<(), ApiError> {
     });
     for some in names.await?.chunks(256) {
         let (hub_in, some) = (Arc::clone(hub), some.to_vec());
-        let signed = hub.db.write(move |connection| {
-            for site in &some {
-                sign_next(connection, &hub_in.directing(), site, Renewal::OnChange, &hub_in.clock.now())?;
-            }
-            Ok::<_, ApiError>(())
-        });
+        let signed = hub
+            .db
+            .write(move |connection| sign_rows(connection, &hub_in.directing(), &some, &hub_in.clock.now()));
         signed.await?;
     }
     publish::wake(hub);
+    Ok(())
+}
+
+/// Signs what is due for each of these sites; inside one transaction.
+///
+/// # Errors
+/// [`DbError`]; then nothing may be committed.
+pub fn sign_rows(
+    connection: &Connection,
+    directing: &Directing<'_>,
+    sites: &[SiteId],
+    now: &Now,
+) -> Result<(), DbError> {
+    for site in sites {
+        sign_next(connection, directing, site, Renewal::OnChange, now)?;
+    }
     Ok(())
 }

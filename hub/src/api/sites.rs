@@ -20,6 +20,7 @@ use super::types::{
     Freshness, HubInfo, LabelChange, Page, RevokeSite, SiteCounts, SiteDetail, SiteInfo, SiteKey, Standing,
 };
 use super::view::{Moment, Paging, cut, site_info};
+use crate::clock::Now;
 use crate::db::rows::sites::{SiteKeyRow, SiteRow};
 use crate::db::rows::{assignments, audit, meta, receipts, roots, sites, status};
 use crate::plan::select::{Selector, check_label};
@@ -207,17 +208,32 @@ pub(super) async fn revoke(
 ) -> Result<Json<SiteInfo>, ApiError> {
     let (moment, name) = (Moment::of(&hub), site.clone());
     let revoked = hub.db.write(move |connection| {
-        find(connection, &name)?;
-        sites::revoke_keys(connection, &name)?;
-        sites::set_standing(connection, &name, Standing::Revoked)?;
-        let reason: String = given.reason.chars().take(500).collect();
-        audit::append(connection, moment.now.time(), &actor.0, "site.revoke", name.as_str(), &reason)?;
+        revoke_rows(connection, &name, &given.reason, &actor.0, &moment.now)?;
         site_info(connection, find(connection, &name)?, &moment)
     });
     let shown = revoked.await?;
     hub.reload_site(&site).await?;
     publish::forget(&hub, &site).await;
     Ok(Json(shown))
+}
+
+/// Takes a site's keys back; inside one transaction.
+///
+/// # Errors
+/// [`ApiError`]; then nothing may be committed.
+pub fn revoke_rows(
+    connection: &Connection,
+    site: &SiteId,
+    reason: &str,
+    actor: &str,
+    now: &Now,
+) -> Result<(), ApiError> {
+    find(connection, site)?;
+    sites::revoke_keys(connection, site)?;
+    sites::set_standing(connection, site, Standing::Revoked)?;
+    let reason: String = reason.chars().take(500).collect();
+    audit::append(connection, now.time(), actor, "site.revoke", site.as_str(), &reason)?;
+    Ok(())
 }
 
 pub(super) async fn assignment(

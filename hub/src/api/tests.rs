@@ -5,6 +5,7 @@ mod enrolment;
 mod line;
 mod orders;
 mod recovery;
+mod rotation;
 
 use crate::api::types::{HubInfo, Problem, route};
 use crate::scratch::{ScratchHub, ScratchSite};

@@ -78,6 +78,14 @@ async fn publish_waiting(hub: &Arc<Hub>) -> Result<(), DbError> {
 /// # Errors
 /// [`DbError`].
 pub fn waiting_sites(connection: &Connection) -> Result<Vec<SiteId>, DbError> {
+    #[cfg(feature = "mutations")]
+    if crate::mutation::is(crate::mutation::Mutation::OneStopsAll) {
+        for site in assignments::unpublished(connection)? {
+            if crate::db::rows::sites::find(connection, &site)?.is_none_or(|row| row.seen.is_none()) {
+                return Ok(Vec::new());
+            }
+        }
+    }
     Ok(if meta::must_reconcile(connection)? { Vec::new() } else { assignments::unpublished(connection)? })
 }
 

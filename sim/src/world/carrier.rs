@@ -9,7 +9,7 @@ use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{RandomId, Sha256Digest};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::media::MediaName;
-use airlift_hub::api::media::{ReturnedFile, export_rows};
+use airlift_hub::api::media::{ReturnedFile, export_rows, returned_rows};
 use airlift_hub::api::types::{MediaPlan, SiteSelection};
 use airlift_hub::db::rows::sites;
 
@@ -153,9 +153,16 @@ impl World {
         self.timeline.at(next_ms.max(home_ms), Happening::Stick(stick, Leg::AtHub));
     }
 
-    /// The hub takes what came back.
+    /// The hub takes what came back, also the assignments that it may not remember.
     fn unload(&mut self, stick: usize) {
         let now = self.hub.now(self.timeline.now_ms());
+        for (name, text) in &self.sticks[stick].documents {
+            let Ok(MediaName::Assignment(site)) = name.parse() else { continue };
+            let taken = self.hub.within(|connection| returned_rows(connection, &site, text.as_bytes()));
+            if let Err(error) = taken {
+                return self.violated(Invariant::Scenario, None, error.to_string());
+            }
+        }
         let keeps = self.random.chance(self.sticks[stick].spec.old_receipts_per_mille);
         let torn = self.sticks[stick].torn.clone();
         let returned = if keeps {

@@ -24,7 +24,7 @@ use crate::scenario::Expectation;
 
 /// What a site may take to put things right after it was last disturbed: its own pauses between attempts are
 /// shorter than this together.
-const PATIENCE_MS: u64 = 1_800_000;
+pub(super) const PATIENCE_MS: u64 = 1_800_000;
 /// Two and a half keep-alives, and one for what may be on its way.
 const HEARD_MS: u64 = 660_000;
 /// A carrier's round, and a little.
@@ -50,7 +50,8 @@ impl World {
                 Err((invariant, text)) => return self.violated(invariant, Some(site), text),
             };
             for acked in acknowledged {
-                if !self.is_held(site, acked.seq, &acked.sha256) {
+                let lost = acked.seq <= self.ledgers[site].lost_upto;
+                if !lost && !self.is_held(site, acked.seq, &acked.sha256) {
                     let text = format!("receipt {} counts as acknowledged, and the hub lacks it", acked.seq);
                     return self.violated(Invariant::Durable, Some(site), text);
                 }
@@ -72,6 +73,7 @@ impl World {
         object: &ObjectRef,
         uid: &Uid,
     ) {
+        self.count_applied();
         self.ledgers[site].applied.insert(uid.clone(), generation.app.clone());
         let released = self
             .library
@@ -84,6 +86,8 @@ impl World {
             let text =
                 format!("{object} is applied for generation {}, which no assignment names", generation.id);
             self.violated(Invariant::Descent, Some(site), text);
+        } else {
+            self.check_choice(site, generation, object);
         }
     }
 
@@ -149,14 +153,15 @@ impl World {
         }
     }
 
-    /// What storing a batch came to: nothing in these worlds forks a chain or restores a hub.
+    /// What storing a batch came to: nothing in these worlds forks a chain, and only a hub that was restored, or
+    /// a stolen key, explains an assignment that the hub does not know.
     pub(super) fn check_taken(&mut self, site: SiteNo, taken: Option<&Taken>) {
         let Some(taken) = taken else { return };
         if let Some(code) = taken.quarantined.filter(|_| !self.may_fork(site)) {
             let text = format!("the hub quarantines it ({code})");
             self.violated(Invariant::Receipts, Some(site), text);
         }
-        if taken.hub_restored {
+        if taken.hub_restored && !self.hub.restored && !self.ledgers[site].robbed {
             let text = "it has an assignment that the hub never signed".to_owned();
             self.violated(Invariant::Descent, Some(site), text);
         }
@@ -212,10 +217,8 @@ impl World {
 
     /// What runs at a site that was left in peace is all there, hub or no hub. Says whether it was looked at.
     pub(super) fn check_kept(&mut self, site: SiteNo) -> bool {
-        let now_ms = self.timeline.now_ms();
         let here = &self.sites[site];
-        let quiet = here.troubles == 0 && here.node.powered && here.disturbed_ms + PATIENCE_MS <= now_ms;
-        let Some(process) = here.process.as_ref().filter(|_| quiet) else { return false };
+        let Some(process) = here.process.as_ref().filter(|_| self.in_peace(site)) else { return false };
         let rows = process.core.rows();
         let mut kept = Vec::new();
         for row in rows.apps.values().filter(|row| row.step == AppStep::Rest) {
@@ -306,6 +309,9 @@ impl World {
     pub(super) fn check_end(&mut self) {
         let now_ms = self.timeline.now_ms();
         for site in 0..self.sites.len() {
+            if self.hub.revoked.contains(&site) {
+                continue;
+            }
             let here = &self.sites[site];
             if here.node.powered && here.troubles == 0 && here.process.is_none() {
                 self.violated(Invariant::Restarts, Some(site), "no agent runs".into());
@@ -317,9 +323,13 @@ impl World {
             }
             let here = &self.sites[site];
             let connected = here.link.session.is_some() && self.hub.up;
+            let meta = here.process.as_ref().and_then(|process| process.core.rows().meta.as_ref());
             let ledger = &self.ledgers[site];
+            // What the hub's lost disk had acknowledged, and the site let go since, is nowhere any more.
+            let kept_from = meta.filter(|_| ledger.lost_upto > 0).map_or(0, |meta| meta.receipt_first);
+            let acked_next = meta.map_or(0, |meta| meta.receipt_acked_next);
             let due = |seq: u64, made_ms: u64| match here.contact {
-                ContactClass::Mqtt => connected && made_ms + SENT_MS <= now_ms,
+                ContactClass::Mqtt => connected && made_ms + SENT_MS <= now_ms && seq >= kept_from,
                 ContactClass::Media => seq <= ledger.returned,
             };
             let lost = ledger
@@ -328,6 +338,15 @@ impl World {
                 .find(|(seq, (sha256, made_ms))| due(**seq, *made_ms) && !self.is_held(site, **seq, sha256));
             if let Some((seq, _)) = lost {
                 let text = format!("receipt {seq} has not reached the hub");
+                self.violated(Invariant::Receipts, Some(site), text);
+                continue;
+            }
+            let unacked = ledger.receipts.range(acked_next..).next();
+            if let Some((seq, (_, made_ms))) = unacked
+                && connected
+                && made_ms + SENT_MS <= now_ms
+            {
+                let text = format!("receipt {seq} is held by the hub, and the site is never told");
                 self.violated(Invariant::Receipts, Some(site), text);
             }
         }

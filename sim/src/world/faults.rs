@@ -12,7 +12,7 @@ use serde_json::json;
 use super::World;
 use super::content::disk_full;
 use super::happening::{Happening, Mending, SiteNo, Start};
-use super::library::{RELEASE_KEYS, director_key, key, sign};
+use super::trust::{RELEASE_KEYS, key, sign};
 use crate::cluster::Fault as ApiFault;
 use crate::scenario::FaultKind;
 
@@ -35,7 +35,7 @@ impl World {
     pub(super) fn plan_faults(&mut self) {
         for (number, fault) in self.scenario.fault.clone().iter().enumerate() {
             let sites = match fault.kind {
-                FaultKind::HubCrash => vec![0],
+                FaultKind::HubCrash | FaultKind::HubRestore => vec![0],
                 _ => self.selected(&fault.sites),
             };
             if fault.kind == FaultKind::LyingDisk {
@@ -68,7 +68,7 @@ impl World {
         self.sites[site].disturb(now_ms);
         let mending = self.begin(fault.kind, site);
         if let Some(mending) = mending {
-            if mending != Mending::Hub {
+            if !matches!(mending, Mending::Hub | Mending::HubRestored) {
                 self.sites[site].troubles += 1;
             }
             self.timeline.at(end_ms, Happening::Mend(mending));
@@ -104,6 +104,18 @@ impl World {
                 }
                 self.lose_hub();
                 return Some(Mending::Hub);
+            }
+            FaultKind::HubRestore => {
+                if !self.hub.up || self.hub.copy.is_none() {
+                    return None;
+                }
+                self.lose_hub();
+                self.expect_people();
+                return Some(Mending::HubRestored);
+            }
+            FaultKind::Thief => {
+                self.thieve(site);
+                return None;
             }
             FaultKind::ApiDown => self.sites[site].api_fault = Some(ApiFault::Down),
             FaultKind::ApiThrottled => {
@@ -175,6 +187,7 @@ impl World {
                 return;
             }
             Mending::Hub => return self.return_hub(),
+            Mending::HubRestored => return self.restore_hub(),
         };
         let here = &mut self.sites[site];
         here.troubles = here.troubles.saturating_sub(1);
@@ -188,7 +201,7 @@ impl World {
             Mending::Way(_) => here.link.open = true,
             Mending::Api(_) => here.api_fault = None,
             Mending::Node(_) => here.node_down = false,
-            Mending::ClusterStarted(..) | Mending::Hub => {}
+            Mending::ClusterStarted(..) | Mending::Hub | Mending::HubRestored => {}
         }
         if matches!(mending, Mending::Api(_) | Mending::Node(_)) {
             self.refresh_cluster(site);
@@ -218,6 +231,18 @@ impl World {
         here.cluster_up = false;
         self.refresh_cluster(site);
         Some(Mending::Power(site))
+    }
+
+    /// Every site of these loses power at once, and gets it back at once.
+    pub(super) fn black_out(&mut self, sites: &[SiteNo], lasts_ms: u64) {
+        let now_ms = self.timeline.now_ms();
+        for site in sites {
+            self.sites[*site].disturb(now_ms);
+            if let Some(mending) = self.cut_power(*site) {
+                self.sites[*site].troubles += 1;
+                self.timeline.after(lasts_ms, Happening::Mend(mending));
+            }
+        }
     }
 
     pub(super) fn give_power(&mut self, site: SiteNo) {
@@ -356,7 +381,10 @@ impl World {
         assignment.desired[0] = forged;
         assignment.assignment_seq += 60_000;
         let mut envelope = Envelope::draft(&assignment);
-        envelope.sign(&if seed == STRANGER { key(STRANGER) } else { director_key() });
+        match seed {
+            STRANGER => envelope.sign(&key(STRANGER)),
+            _ => envelope.sign(&self.trust.director()),
+        }
         vec![(DocumentKind::Release, release), (DocumentKind::Assignment, envelope.to_json())]
     }
 

@@ -62,6 +62,10 @@ pub(super) enum Happening {
     Expect(usize),
     /// All sites and the hub are looked at from outside.
     Inspect,
+    /// The hub's people look whether it waits for them.
+    People,
+    /// A bound begins to count, or ends.
+    Bound(usize, bool),
 }
 
 /// How a process begins.
@@ -92,6 +96,8 @@ pub(super) enum Mending {
     Node(SiteNo),
     /// The hub's process is back.
     Hub,
+    /// The hub is back, on another machine, with its last backup.
+    HubRestored,
 }
 
 /// Where a stick is.
@@ -154,9 +160,14 @@ impl Happening {
     /// The site that it is about.
     pub(super) fn site(&self) -> Option<SiteNo> {
         match self {
-            Self::Acks | Self::Act(_) | Self::Mend(_) | Self::Stick(..) | Self::Expect(_) | Self::Inspect => {
-                None
-            }
+            Self::Acks
+            | Self::Act(_)
+            | Self::Mend(_)
+            | Self::Stick(..)
+            | Self::Expect(_)
+            | Self::Inspect
+            | Self::People
+            | Self::Bound(..) => None,
             Self::Strike(_, site) => Some(*site),
             _ => usize::try_from(self.mark().1).ok(),
         }
@@ -187,6 +198,8 @@ impl Happening {
             Self::Expect(at) => (19, *at as u64),
             Self::Inspect => (20, 0),
             Self::Hours(at) => (21, site(*at)),
+            Self::People => (22, 0),
+            Self::Bound(at, _) => (23, *at as u64),
         }
     }
 }

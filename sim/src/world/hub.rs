@@ -7,6 +7,7 @@ use std::sync::Arc;
 use airlift_agent::core::effect::WantedDocument;
 use airlift_agent::core::event::DocumentKind;
 use airlift_bundles::accept::open_release;
+use airlift_bundles::code::Code;
 use airlift_bundles::document::root::TrustedRoot;
 use airlift_bundles::ids::{Counter, FleetId, RandomId, Sha256Digest, SiteId};
 use airlift_bundles::keys::SecretKey;
@@ -31,8 +32,10 @@ use rusqlite::Connection;
 use super::World;
 use super::WorldError;
 use super::happening::{Downward, Happening, Session, SiteNo, Upward};
-use super::library::{BEGINNING_S, Library, director_key};
+use super::library::{BEGINNING_S, Library};
+use super::recovery::Copy;
 use super::site::Site;
+use super::trust::Trust;
 use crate::invariants::Invariant;
 use crate::scenario::{Act, Action};
 
@@ -41,16 +44,16 @@ const ACKS_MS: u64 = 250;
 /// After which an operator whom the hub did not answer tries again.
 const TRY_AGAIN_MS: u64 = 60_000;
 /// Who did it, in the audit log.
-const ACTOR: &str = "scenario";
+pub(super) const ACTOR: &str = "scenario";
 
 /// The hub, up or down.
 pub(super) struct Hub {
     pub(super) db: Connection,
     pub(super) up: bool,
-    key: SecretKey,
+    pub(super) key: Arc<SecretKey>,
     fleet: FleetId,
     incarnation: RandomId,
-    root: Arc<TrustedRoot>,
+    pub(super) root: Arc<TrustedRoot>,
     boots: u8,
     booted_ms: u64,
     /// Connections as the hub knows them, with the last moment at which it heard something.
@@ -59,28 +62,43 @@ pub(super) struct Hub {
     pub(super) retained: BTreeMap<SiteNo, Vec<u8>>,
     /// Acks that are owed, and about which outbox.
     owed: BTreeMap<SiteNo, RandomId>,
+    /// Its last backup.
+    pub(super) copy: Option<Copy>,
+    /// It was restored from a backup once.
+    pub(super) restored: bool,
+    /// Its people look after it.
+    pub(super) looked_after: bool,
+    /// Sites that were sent away.
+    pub(super) revoked: BTreeSet<SiteNo>,
+    /// Orders that were given, and when.
+    book: Vec<(u64, usize)>,
 }
 
 impl Hub {
     /// A hub with its roots and all releases, which knows all sites.
-    pub(super) fn new(library: &Library, sites: &[Site]) -> Result<Self, WorldError> {
+    pub(super) fn new(library: &Library, trust: &Trust, sites: &[Site]) -> Result<Self, WorldError> {
         let hub = Self {
             db: Db::in_memory()?,
             up: true,
-            key: director_key(),
+            key: trust.director(),
             fleet: library.fleet.clone(),
             incarnation: RandomId::from_bytes([9; 16]),
-            root: Arc::clone(&library.trusted),
+            root: Arc::clone(trust.newest()),
             boots: 1,
             booted_ms: 0,
             sessions: vec![None; sites.len()],
             retained: BTreeMap::new(),
             owed: BTreeMap::new(),
+            copy: None,
+            restored: false,
+            looked_after: false,
+            revoked: BTreeSet::new(),
+            book: Vec::new(),
         };
         let now = hub.now(0);
         hub.within(|connection| {
             meta::put_identity(connection, &hub.fleet, &hub.incarnation)?;
-            add_roots(connection, &hub.fleet, std::slice::from_ref(&library.root))?;
+            add_roots(connection, &hub.fleet, trust.roots())?;
             for release in library.releases() {
                 let opened = open_release(&release.envelope, &hub.root, &Limits::DEFAULT)
                     .map_err(|refusal| WorldError::Refused(refusal.to_string()))?;
@@ -129,6 +147,25 @@ impl Hub {
     pub(super) fn serves(&self, site: &SiteId, bundle: &Sha256Digest) -> bool {
         let found = releases::blob_for_site(&self.db, site.as_str(), bundle);
         self.up && found.is_ok_and(|blob| blob.is_some())
+    }
+
+    /// When its process began.
+    pub(super) fn booted_ms(&self) -> u64 {
+        self.booted_ms
+    }
+
+    /// Writes an order down; `true` where it was given for the first time.
+    fn write_down(&mut self, now_ms: u64, number: usize) -> bool {
+        let before = self.book.len();
+        self.book.retain(|(_, known)| *known != number);
+        let first = self.book.len() == before;
+        self.book.push((now_ms, number));
+        first
+    }
+
+    /// The orders that were given since then, in their order.
+    pub(super) fn orders_since(&self, since_ms: u64) -> Vec<usize> {
+        self.book.iter().filter(|(at_ms, _)| *at_ms >= since_ms).map(|(_, number)| *number).collect()
     }
 
     pub(super) fn welcome(&mut self, site: SiteNo, session: Session, now_ms: u64) {
@@ -189,16 +226,37 @@ fn enrol(connection: &Connection, site: &Site) -> Result<(), WorldError> {
 impl World {
     /// Does what people do; where the hub does not answer they try again.
     pub(super) fn act(&mut self, number: usize, action: &Action) {
-        let now_ms = self.timeline.now_ms();
         match action.act {
             Act::HubDown => return self.lose_hub(),
             Act::HubUp => return self.return_hub(),
-            Act::Assign | Act::Retire => {}
+            Act::HubBackup => return self.back_up(),
+            Act::HubRestore => return self.restore_hub(),
+            Act::StealDirectorKey => return self.steal_director_key(),
+            Act::Blackout => {
+                let [least, most] = action.lasts.unwrap_or_default().map(crate::scenario::Span::ms);
+                let (sites, lasts_ms) = (self.selected(&action.sites), self.random.between(least, most));
+                return self.black_out(&sites, lasts_ms);
+            }
+            _ => {}
         }
-        let (Some(app), now) = (action.app.clone(), self.hub.now(now_ms)) else { return };
         if !self.hub.up {
             return self.timeline.after(TRY_AGAIN_MS, Happening::Act(number));
         }
+        match action.act {
+            Act::Assign | Act::Retire => self.order(number, action),
+            Act::HubReconcile => self.reconcile_hub(),
+            Act::RevokeSites => {
+                let sites = self.selected(&action.sites);
+                self.revoke_sites(&sites);
+            }
+            _ => self.change_root(action),
+        }
+    }
+
+    /// Gives an order; a hub that was restored takes none until it is reconciled.
+    fn order(&mut self, number: usize, action: &Action) {
+        let now_ms = self.timeline.now_ms();
+        let (Some(app), now) = (action.app.clone(), self.hub.now(now_ms)) else { return };
         let chosen = SiteSelection { names: Vec::new(), selector: Some(action.sites.clone()) };
         let done = self.hub.within(|connection| {
             let directing = self.hub.directing();
@@ -219,8 +277,13 @@ impl World {
         });
         match done {
             Ok(_) => {
-                self.measure_order(action);
+                if self.hub.write_down(now_ms, number) {
+                    self.measure_order(action);
+                }
                 self.publish_waiting();
+            }
+            Err(error) if error.code() == Code::HubRestored => {
+                self.timeline.after(TRY_AGAIN_MS, Happening::Act(number));
             }
             Err(error) => self.violated(Invariant::Scenario, None, format!("the hub refuses: {error}")),
         }
@@ -253,7 +316,7 @@ impl World {
             Ok(Some(newest)) => {
                 self.check_signed(site, &newest.envelope);
                 self.hub.retained.insert(site, newest.envelope.clone());
-                let root_version = self.library.trusted.version;
+                let root_version = self.hub.root.version;
                 self.send_down(site, Downward::Desired { envelope: newest.envelope, root_version });
             }
             Ok(None) => {}
@@ -286,6 +349,9 @@ impl World {
 
     fn collect(&mut self, site: SiteNo, envelope: &[u8]) {
         let (name, now) = (self.sites[site].id.clone(), self.hub.now(self.timeline.now_ms()));
+        if self.hub.revoked.contains(&site) {
+            return;
+        }
         let keys = sites::keys(&self.hub.db, &name).unwrap_or_default();
         let batch = match verify_batch(envelope, &self.hub.fleet, &name, &keys) {
             Ok(batch) => batch,
@@ -325,7 +391,18 @@ impl World {
         }
     }
 
+    /// Says which root is the newest to all who are connected.
+    pub(super) fn tell_root(&mut self) {
+        let root_version = self.hub.root.version;
+        let all = 0..self.sites.len();
+        let connected: Vec<SiteNo> = all.filter(|site| self.hub.session(*site).is_some()).collect();
+        for site in connected {
+            self.send_down(site, Downward::State { root_version });
+        }
+    }
+
     fn serve_documents(&mut self, site: SiteNo, wanted: &BTreeSet<WantedDocument>) {
+        self.check_asking(site);
         for document in wanted {
             if let Some((kind, bytes)) = self.hub.document(&self.sites[site].id, *document) {
                 self.send_down(site, Downward::Document(kind, bytes));

@@ -35,14 +35,18 @@ impl World {
         let all = self.looks.is_multiple_of(LOOKS_PER_ROUND);
         let due: Vec<SiteNo> = (0..self.sites.len()).filter(|site| all || self.stirred[*site]).collect();
         if self.hub.up {
-            let moment = self.moment(&due);
+            let (moment, steady) = (self.moment(&due), self.hub_is_steady());
             for site in &due {
                 self.check_shown(*site, self.heard(*site), &moment);
+                if steady {
+                    self.check_told(*site);
+                }
             }
         }
         for site in due {
             let looked = self.check_kept(site);
             self.check_counts(site);
+            self.check_goes_on(site);
             self.stirred[site] = !(looked && self.hub.up && self.is_linked(site));
         }
         self.timeline.after(INSPECT_MS, Happening::Inspect);

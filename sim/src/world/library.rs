@@ -17,27 +17,24 @@ use airlift_agent::prepare::Bodies;
 use airlift_agent::receive::content::DiskContent;
 use airlift_agent::store::MemoryStore;
 use airlift_bundles::document::release::{Platform, Statement};
-use airlift_bundles::document::root::{
-    DirectorRole, Pattern, Policy, ReleaseRole, Revoked, Role, Roles, Root, Scope, TrustedRoot,
-};
-use airlift_bundles::envelope::{Document, Envelope};
-use airlift_bundles::ids::{AppName, Counter, FleetId, KeyId, Name, Sha256Digest, Timestamp, Version};
-use airlift_bundles::keys::SecretKey;
+use airlift_bundles::document::root::Scope;
+use airlift_bundles::envelope::Envelope;
+use airlift_bundles::ids::{AppName, Counter, FleetId, Sha256Digest, Timestamp, Version};
 use airlift_bundles::layout::app::HealthRule;
 use airlift_bundles::limits::Limits;
 use airlift_bundles::pack::{ReleaseFacts, pack};
 use serde_json::Value;
 
 use super::WorldError;
+use super::trust::Trust;
 use crate::demo::image::write_image;
 use crate::scenario::{ReleaseSpec, Scenario};
 
 /// When the fleet's documents were drafted: 2027-01-15, which is also when the world begins.
 pub(crate) const BEGINNING_S: i64 = 1_800_000_000;
-/// Seeds of the fleet's keys: root, releases (two of three), director.
-const ROOT_KEY: u8 = 1;
-pub(crate) const RELEASE_KEYS: [u8; 3] = [11, 12, 13];
-const DIRECTOR_KEY: u8 = 21;
+/// What every app declares, and may be chosen for it: copies of its pods, and a setting.
+pub(crate) const REPLICAS: std::ops::RangeInclusive<i64> = 1..=5;
+pub(crate) const COLOURS: [&str; 3] = ["red", "green", "blue"];
 
 /// A release that was really signed.
 pub(crate) struct Published {
@@ -65,8 +62,6 @@ type Preparation = (GenerationId, bool, Option<GenerationId>, Option<GenerationI
 pub(crate) struct Library {
     pub(crate) fleet: FleetId,
     pub(crate) platform: Platform,
-    pub(crate) root: Vec<u8>,
-    pub(crate) trusted: Arc<TrustedRoot>,
     pub(crate) content: Arc<DiskContent>,
     releases: BTreeMap<(AppName, Version), Published>,
     store: Arc<MemoryStore>,
@@ -86,52 +81,6 @@ pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-pub(crate) fn key(seed: u8) -> SecretKey {
-    SecretKey::from_seed(&[seed; 32])
-}
-
-pub(crate) fn director_key() -> SecretKey {
-    key(DIRECTOR_KEY)
-}
-
-/// Signs with the keys of these seeds.
-pub(crate) fn sign<D: Document>(document: &D, seeds: &[u8]) -> Vec<u8> {
-    let mut envelope = Envelope::draft(document);
-    seeds.iter().for_each(|seed| envelope.sign(&key(*seed)));
-    envelope.to_json()
-}
-
-fn first_root(fleet: &FleetId) -> Root {
-    let ids = |seeds: &[u8]| -> Vec<KeyId> {
-        let mut ids: Vec<KeyId> = seeds.iter().map(|seed| key(*seed).public().key_id()).collect();
-        ids.sort();
-        ids
-    };
-    let all = [ROOT_KEY, DIRECTOR_KEY].into_iter().chain(RELEASE_KEYS).map(|seed| key(seed).public());
-    Root {
-        fleet_id: fleet.clone(),
-        version: 1,
-        prev_sha256: None,
-        keys: all.map(|key| (key.key_id(), key)).collect(),
-        roles: Roles {
-            root: Role { keyids: ids(&[ROOT_KEY]), threshold: 1 },
-            director: DirectorRole { keyids: ids(&[DIRECTOR_KEY]), threshold: 1, epoch: 0 },
-            releases: vec![ReleaseRole {
-                name: Name::new("apps").expect("a name"),
-                keyids: ids(&RELEASE_KEYS),
-                threshold: 2,
-                apps: vec![Pattern("*".into())],
-                scope: Scope::all(),
-            }],
-        },
-        apps: BTreeMap::new(),
-        revoked: Revoked::default(),
-        policy: Policy::default(),
-        issued_at: Timestamp::from_unix_s(BEGINNING_S),
-        crit: Vec::new(),
-    }
-}
-
 /// The app's folder, as an operator would have it: every version changes its settings and has a note of its own,
 /// so that an update changes, adds and prunes.
 fn write_app(folder: &Path, spec: &ReleaseSpec, platform: &Platform) -> io::Result<()> {
@@ -139,14 +88,19 @@ fn write_app(folder: &Path, spec: &ReleaseSpec, platform: &Platform) -> io::Resu
     let image = format!("sim.airlift.dev/{app}:{version}");
     let descriptor = format!(
         "apiVersion: airlift.dev/v1alpha1\nkind: App\nname: {app}\nversion: \"{version}\"\n\
-         images:\n  - name: {image}\n    from: oci:image\ntimeout: {}s\nsoak: {}s\n",
+         images:\n  - name: {image}\n    from: oci:image\ntimeout: {}s\nsoak: {}s\n\
+         parameters:\n  replicas:\n    type: integer\n    min: {}\n    max: {}\n    targets:\n      - apiVersion: apps/v1\n        kind: Deployment\n        namespace: {app}\n        name: {app}\n        pointer: /spec/replicas\n  \
+         colour:\n    type: string\n    enum: [{}]\n    targets:\n      - apiVersion: v1\n        kind: ConfigMap\n        namespace: {app}\n        name: settings\n        pointer: /data/colour\n",
         spec.timeout.ms() / 1000,
-        spec.soak.ms() / 1000
+        spec.soak.ms() / 1000,
+        REPLICAS.start(),
+        REPLICAS.end(),
+        COLOURS.join(", ")
     );
     let trouble = if spec.works { "" } else { "\n        sim.airlift.dev/trouble: crash" };
     let manifests = format!(
         "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {app}\n---\n\
-         apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\n  namespace: {app}\ndata:\n  version: \"{version}\"\n---\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\n  namespace: {app}\ndata:\n  version: \"{version}\"\n  colour: red\n---\n\
          apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: note-{seq}\n  namespace: {app}\ndata:\n  seq: \"{seq}\"\n---\n\
          apiVersion: v1\nkind: Service\nmetadata:\n  name: {app}\n  namespace: {app}\nspec:\n  selector:\n    app: {app}\n  ports:\n    - port: 80\n---\n\
          apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {app}\n  namespace: {app}\nspec:\n  replicas: 2\n  selector:\n    matchLabels:\n      app: {app}\n  template:\n    metadata:\n      labels:\n        app: {app}\n      annotations:\n        version: \"{version}\"{trouble}\n    spec:\n      containers:\n        - name: app\n          image: {image}\n          imagePullPolicy: IfNotPresent\n          envFrom:\n            - configMapRef:\n                name: settings\n"
@@ -159,12 +113,9 @@ fn write_app(folder: &Path, spec: &ReleaseSpec, platform: &Platform) -> io::Resu
 
 impl Library {
     /// Packs and signs everything that a scenario releases.
-    pub(crate) fn new(scenario: &Scenario) -> Result<Self, WorldError> {
+    pub(crate) fn new(scenario: &Scenario, fleet: &FleetId, trust: &Trust) -> Result<Self, WorldError> {
         let folder = tempfile::tempdir()?;
         let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
-        let fleet = FleetId::new("sim").expect("a fleet's name");
-        let root = sign(&first_root(&fleet), &[ROOT_KEY]);
-        let trusted = TrustedRoot::stored(&root, &Limits::DEFAULT)?;
         let (state, store) = (folder.path().join("state"), Arc::new(MemoryStore::default()));
         let blobs = state.join("blobs/sha256");
         std::fs::create_dir_all(&blobs)?;
@@ -185,11 +136,11 @@ impl Library {
             let statement = packed.draft(&ReleaseFacts {
                 fleet_id: fleet.clone(),
                 counter: Counter { epoch: 0, seq: spec.seq },
-                floor: 0,
+                floor: spec.floor,
                 prev: None,
                 issued_at: Timestamp::from_unix_s(BEGINNING_S),
             });
-            let envelope = sign(&statement, &RELEASE_KEYS[..2]);
+            let envelope = trust.release(&statement);
             let sha256 = Envelope::draft(&statement).digest();
             let row = DocumentRow { sha256, envelope: envelope.as_slice().into() };
             at_once(store.commit(vec![Write::PutDocument(row)]))?;
@@ -203,10 +154,8 @@ impl Library {
         let rows = Arc::clone(&store) as Arc<_>;
         let bodies = Bodies::open(&folder.path().join("cache"), Arc::clone(&content), rows)?;
         Ok(Self {
-            fleet,
+            fleet: fleet.clone(),
             platform,
-            root,
-            trusted: Arc::new(trusted),
             content,
             releases,
             store,
@@ -221,6 +170,18 @@ impl Library {
     /// All releases.
     pub(crate) fn releases(&self) -> impl Iterator<Item = &Published> {
         self.releases.values()
+    }
+
+    /// The release of this version.
+    pub(crate) fn release(&self, app: &AppName, version: &Version) -> Option<&Published> {
+        self.releases.get(&(app.clone(), version.clone()))
+    }
+
+    /// The holders of new keys sign every release again; it stays the same document.
+    pub(crate) fn sign_again(&mut self, trust: &Trust) {
+        for release in self.releases.values_mut() {
+            release.envelope = trust.release(&release.statement);
+        }
     }
 
     /// The release whose bundle this is.

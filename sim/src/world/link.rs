@@ -43,18 +43,20 @@ impl World {
             return;
         }
         self.cut_link(site);
+        let now_ms = self.timeline.now_ms();
         let here = &mut self.sites[site];
         here.link.conns += 1;
         let (number, conn) = (here.link.conns, ConnId(here.link.conns));
-        if !here.link.is_open() || !self.hub.up {
+        if !here.link.is_open() || !self.hub.up || self.hub.revoked.contains(&site) {
             let delay_ms = self.random.between(GIVEN_UP_MS.0, GIVEN_UP_MS.1);
             let event = Event::LinkDown { conn, reason: "no answer".into() };
             return self.timeline.after(delay_ms, Happening::Tell(site, life, Box::new(event)));
         }
-        here.link.session = Some(number);
-        self.hub.welcome(site, number, self.timeline.now_ms());
+        (here.link.session, here.link.since_ms) = (Some(number), now_ms);
+        self.hub.welcome(site, number, now_ms);
+        self.count_connect();
         self.tell(site, life, Event::LinkUp { conn, session_present: false });
-        let root_version = self.library.trusted.version;
+        let root_version = self.hub.root.version;
         self.send_down(site, Downward::State { root_version });
         if let Some(envelope) = self.hub.retained.get(&site).cloned() {
             self.send_down(site, Downward::Desired { envelope, root_version });

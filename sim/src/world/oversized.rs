@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 use super::World;
 use super::happening::{Happening, SiteNo};
-use super::library::{at_once, director_key, key};
+use super::library::at_once;
+use super::trust::key;
 use crate::invariants::Invariant;
 
 const LIMITS: Limits = Limits::DEFAULT;
@@ -55,7 +56,7 @@ impl World {
         }
         let Some(mut order) = self.last_order(site) else { return };
         order.assignment_seq += 1;
-        let bytes = oversized(&order, excess, &director_key());
+        let bytes = oversized(&order, excess, &self.trust.director());
         let life = self.sites[site].life;
         let event = Event::Document { expected: DocumentKind::Assignment, carrier: Carrier::Hub, bytes };
         self.timeline.after(1, Happening::Tell(site, life, Box::new(event)));
@@ -199,13 +200,10 @@ mod tests {
             crit: Vec::new(),
         };
         let mut good = Envelope::draft(&order);
-        good.sign(&director_key());
+        good.sign(&key(21));
         assert_eq!(excess_of::<Assignment>(&good.to_json()), None);
         for excess in EXCESSES {
-            assert!(
-                excess_of::<Assignment>(&oversized(&order, excess, &director_key())).is_some(),
-                "{excess:?}"
-            );
+            assert!(excess_of::<Assignment>(&oversized(&order, excess, &key(21))).is_some(), "{excess:?}");
         }
         let seen =
             |bytes| Evidence { object: "x".repeat(bytes), reason: String::new(), message: String::new() };

@@ -181,6 +181,7 @@ impl World {
         if writes.is_empty() {
             return;
         }
+        self.count_commit(site);
         self.check_writes(site, &writes);
         self.meter.writes(site, &writes, self.timeline.now_ms());
         self.sites[site].disk.hold_back(&writes);

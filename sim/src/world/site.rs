@@ -129,6 +129,8 @@ pub(super) struct Link {
     /// Its hours are over for today.
     pub(super) shut: bool,
     pub(super) session: Option<Session>,
+    /// Since when.
+    pub(super) since_ms: u64,
     pub(super) conns: u64,
 }
 

@@ -2,8 +2,9 @@
 
 use crate::api::types::{Freshness, Page, ReceiptInfo, ReceiptLink, SiteDetail, route};
 use crate::scratch::{ScratchHub, ScratchSite};
-use airlift_bundles::document::receipt::Outcome;
-use airlift_bundles::ids::Sha256Digest;
+use airlift_bundles::document::receipt::{ClockQuality, Outcome, RootMark};
+use airlift_bundles::document::status::{OutboxRow, SiteStatus};
+use airlift_bundles::ids::{RandomId, Sha256Digest, Timestamp};
 use airlift_bundles::wire::{Topic, WantedItem};
 use std::collections::BTreeMap;
 
@@ -49,6 +50,39 @@ async fn what_is_assigned_arrives_is_served_and_its_receipt_is_held() {
     let detail: SiteDetail = hub.get(&route::fill(route::SITE, &["ship"])).await;
     assert!(detail.site.connected);
     assert_eq!(detail.chains[0].head, 1);
+}
+
+#[tokio::test]
+async fn a_status_that_comes_after_receipts_with_greater_numbers_is_news() {
+    let (hub, mut site) = fleet().await;
+    site.connect(&hub).await;
+    let receipt = site.receipt(Outcome::Healthy);
+    let batch = site.batch(7, &[receipt]);
+    assert_eq!(site.send(&batch).await.upto, 7);
+    let status = |seq, version: &str| OutboxRow {
+        seq,
+        receipt: None,
+        status: Some(Box::new(SiteStatus {
+            agent_version: version.to_owned(),
+            root: RootMark { version: 1, sha256: Sha256Digest::of(b"root") },
+            assignment: None,
+            parked: None,
+            boot: RandomId::from_bytes([1; 16]),
+            apps: BTreeMap::new(),
+            nodes: vec![],
+            cluster_up: true,
+            disk_free_bytes: None,
+            refusals: BTreeMap::new(),
+            known_time: Timestamp::from_unix_s(1_800_000_000),
+            clock_quality: ClockQuality::Floor,
+        })),
+    };
+    for (seq, version) in [(6, "newer"), (5, "older")] {
+        let batch = site.batch_of(vec![status(seq, version)]);
+        site.send(&batch).await;
+        let detail: SiteDetail = hub.get(&route::fill(route::SITE, &["ship"])).await;
+        assert_eq!(detail.status.map(|status| status.agent_version).as_deref(), Some("newer"));
+    }
 }
 
 #[tokio::test]

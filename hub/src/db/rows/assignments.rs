@@ -157,3 +157,8 @@ pub fn returned(connection: &Connection) -> Result<Vec<ReturnedRow>> {
 pub fn clear_returned(connection: &Connection) -> Result<()> {
     execute(connection, "DELETE FROM returned", []).map(drop)
 }
+
+/// Forgets what was returned of the director's epochs before this one.
+pub fn clear_returned_below(connection: &Connection, epoch: u64) -> Result<()> {
+    execute(connection, "DELETE FROM returned WHERE epoch < ?1", [epoch]).map(drop)
+}

@@ -70,6 +70,12 @@ pub fn add(connection: &Connection, release: &ReleaseRow, blobs: &[ReleaseBlob])
     Ok(())
 }
 
+/// Replaces the signatures of a release.
+pub fn set_envelope(connection: &Connection, sha256: &Sha256Digest, envelope: &[u8]) -> Result<()> {
+    let sql = "UPDATE release SET envelope = ?2 WHERE sha256 = ?1";
+    execute(connection, sql, params![sha256.to_string(), envelope]).map(drop)
+}
+
 /// The release of this digest.
 pub fn find(connection: &Connection, sha256: &Sha256Digest) -> Result<Option<ReleaseRow>> {
     let sql = format!("SELECT {COLUMNS} FROM release WHERE sha256 = ?1");
