@@ -81,6 +81,11 @@ fn thin_links_bring_every_version() {
 }
 
 #[test]
+fn a_large_fleet_takes_a_release_at_once() {
+    holds("hundred-thousand", 20, &[1, 2]);
+}
+
+#[test]
 fn a_region_that_reboots_as_one_does_so_in_turn() {
     holds("mass-reboot", 14, &[1, 2]);
 }
