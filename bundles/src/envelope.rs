@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,38 @@ pub trait Document: DeserializeOwned + Serialize {
     /// Checks what the types alone cannot: contradictions between fields.
     ///
     /// # Errors
-    /// The contradiction, in words.
-    fn check(&self) -> Result<(), String>;
+    /// The contradiction.
+    fn check(&self) -> Result<(), Contradiction>;
+}
+
+/// Fields of one document that contradict each other, in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct Contradiction {
+    /// The stable code: [`Code::DocumentInvalid`] where none says it better.
+    pub code: Code,
+    /// The fields, and why not both can be true.
+    pub words: String,
+}
+
+impl Contradiction {
+    /// A contradiction that has a code of its own.
+    #[must_use]
+    pub fn of(code: Code, words: impl Into<String>) -> Self {
+        Self { code, words: words.into() }
+    }
+}
+
+impl From<String> for Contradiction {
+    fn from(words: String) -> Self {
+        Self { code: Code::DocumentInvalid, words }
+    }
+}
+
+impl From<&str> for Contradiction {
+    fn from(words: &str) -> Self {
+        words.to_owned().into()
+    }
 }
 
 /// Why an envelope is not the document that was asked for.
@@ -73,7 +103,7 @@ pub enum EnvelopeError {
     Critical(String),
     /// The verified payload contradicts itself.
     #[error("document is not valid: {0}")]
-    Invalid(String),
+    Invalid(Contradiction),
 }
 
 impl EnvelopeError {
@@ -84,7 +114,8 @@ impl EnvelopeError {
             Self::Malformed(_) | Self::Base64(_) | Self::Signatures { .. } => Code::EnvelopeMalformed,
             Self::PayloadType { .. } => Code::WrongPayloadType,
             Self::Threshold { .. } => Code::TooFewSignatures,
-            Self::Payload(JsonError::Shape(_)) | Self::Invalid(_) => Code::DocumentInvalid,
+            Self::Payload(JsonError::Shape(_)) => Code::DocumentInvalid,
+            Self::Invalid(contradiction) => contradiction.code,
             Self::Payload(_) => Code::JsonNotStrict,
             Self::Critical(_) => Code::UnknownCritical,
         }
@@ -94,8 +125,8 @@ impl EnvelopeError {
 /// A signature and the id of the key that is said to have made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// A hint: verification tries the role's key of this id.
-    pub keyid: KeyId,
+    /// A hint: verification tries the role's key of this id; all of them where there is none (ours always have one).
+    pub keyid: Option<KeyId>,
     /// Ed25519 over the pre-authentication encoding.
     pub bytes: [u8; 64],
 }
@@ -118,8 +149,25 @@ struct Wire {
 
 #[derive(Serialize, Deserialize)]
 struct WireSignature {
-    keyid: KeyId,
+    /// Tools that leave it out and tools that write it empty mean the same.
+    #[serde(default)]
+    keyid: String,
     sig: String,
+}
+
+impl WireSignature {
+    fn read(self) -> Result<Signature, EnvelopeError> {
+        let bytes = decode_base64(&self.sig).and_then(|bytes| bytes.try_into().ok());
+        let keyid = (!self.keyid.is_empty()).then(|| KeyId::new(&self.keyid)).transpose();
+        let keyid = keyid.map_err(|error| EnvelopeError::Malformed(JsonError::Shape(error.to_string())))?;
+        Ok(Signature { keyid, bytes: bytes.ok_or(EnvelopeError::Base64("signature"))? })
+    }
+}
+
+/// Decodes base64 of either alphabet, as DSSE asks of readers; digests are of payloads, so both spell one document.
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    let url_safe = text.bytes().any(|byte| matches!(byte, b'-' | b'_'));
+    if url_safe { URL_SAFE.decode(text).ok() } else { BASE64.decode(text).ok() }
 }
 
 /// The bytes that DSSE signs: `DSSEv1`, and type and payload each with its length.
@@ -153,12 +201,8 @@ impl Envelope {
         if wire.signatures.len() > limits.signatures {
             return Err(EnvelopeError::Signatures { found: wire.signatures.len(), limit: limits.signatures });
         }
-        let payload = BASE64.decode(&wire.payload).map_err(|_| EnvelopeError::Base64("payload"))?;
-        let signature = |wire: WireSignature| {
-            let bytes = BASE64.decode(&wire.sig).ok().and_then(|bytes| bytes.try_into().ok());
-            Ok(Signature { keyid: wire.keyid, bytes: bytes.ok_or(EnvelopeError::Base64("signature"))? })
-        };
-        let signatures = wire.signatures.into_iter().map(signature).collect::<Result<_, _>>()?;
+        let payload = decode_base64(&wire.payload).ok_or(EnvelopeError::Base64("payload"))?;
+        let signatures = wire.signatures.into_iter().map(WireSignature::read).collect::<Result<_, _>>()?;
         Ok(Self { payload_type: wire.payload_type, payload, signatures })
     }
 
@@ -166,7 +210,7 @@ impl Envelope {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let signature = |signature: &Signature| WireSignature {
-            keyid: signature.keyid.clone(),
+            keyid: signature.keyid.as_ref().map(ToString::to_string).unwrap_or_default(),
             sig: BASE64.encode(signature.bytes),
         };
         let wire = Wire {
@@ -179,7 +223,7 @@ impl Envelope {
 
     /// Adds one signature; a key that signed already is not counted twice.
     pub fn sign(&mut self, key: &SecretKey) {
-        let keyid = key.public().key_id();
+        let keyid = Some(key.public().key_id());
         if self.signatures.iter().all(|signature| signature.keyid != keyid) {
             let bytes = key.sign(&pre_authentication_encoding(&self.payload_type, &self.payload));
             self.signatures.push(Signature { keyid, bytes });
@@ -237,7 +281,8 @@ impl Envelope {
             let id = key.key_id();
             self.signatures
                 .iter()
-                .any(|signature| signature.keyid == id && key.verifies(&message, &signature.bytes))
+                .filter(|signature| signature.keyid.as_ref().is_none_or(|named| *named == id))
+                .any(|signature| key.verifies(&message, &signature.bytes))
         };
         keys.into_iter().filter(signed).collect()
     }

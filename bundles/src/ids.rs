@@ -284,10 +284,13 @@ impl fmt::Display for Counter {
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Takes whole seconds since 1970-01-01T00:00:00Z, clamped to the years 1970–9999.
+    /// 9999-12-30T22:00:00Z, the last second that jiff can write: one later in any time zone has five digits of a year.
+    const LAST_S: i64 = 253_402_207_200;
+
+    /// Takes whole seconds since 1970-01-01T00:00:00Z, clamped to what has four digits of a year.
     #[must_use]
     pub fn from_unix_s(seconds: i64) -> Self {
-        Self(seconds.clamp(0, 253_402_300_799))
+        Self(seconds.clamp(0, Self::LAST_S))
     }
 
     /// Whole seconds since 1970.
@@ -359,6 +362,12 @@ mod tests {
         for bad in ["2026-11-21T12:00:00+00:00", "2026-11-21t12:00:00Z", "2026-11-21T12:00:60Z", "now"] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
+        let last = Timestamp::from_unix_s(i64::MAX);
+        assert_eq!(
+            last.to_string().parse(),
+            Ok(last),
+            "no clock is so wrong that its reading cannot be written"
+        );
     }
 
     #[test]

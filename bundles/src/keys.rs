@@ -67,7 +67,7 @@ impl From<PublicKey> for KeyObject {
 }
 
 impl PublicKey {
-    /// Takes 32 bytes that are a point of full order.
+    /// Takes 32 bytes that are a point of the curve, and none of the few of small order.
     ///
     /// # Errors
     /// [`KeyError::Public`] for bytes off the curve and for weak points, under which anything verifies.

@@ -244,6 +244,7 @@ impl Bodies {
         let path = self.dir.join(generation.id.to_hex());
         let lines = Lines::unpack(packed, bundle.objects_raw().size, path).map_err(|error| match error {
             LinesError::Io(error) => Failure::from(from_io(&error)),
+            LinesError::Layer(error) => app_failure(error.code(), error.to_string()),
             error => app_failure(Code::BundleMalformed, error.to_string()),
         })?;
         let renderer = self.renderer(&bundle, generation)?;
@@ -299,3 +300,6 @@ fn app_failure(code: Code, reason: String) -> Failure {
 fn surroundings(reason: String) -> Failure {
     Failure { class: FailureClass::Environment, code: Code::StoreFailed, reason, evidence: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;

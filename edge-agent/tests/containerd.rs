@@ -17,6 +17,7 @@ use airlift_agent::core::event::FailureClass;
 use airlift_agent::import::Containerd;
 use airlift_agent::ports::cancel::CancelFlag;
 use airlift_agent::ports::images::{Change, ImageToImport, Images, ImportError, ImportedImage, Removal};
+use airlift_bundles::code::Code;
 use airlift_bundles::ids::Sha256Digest;
 use image::{Blobs, Layer, Packing, index, manifest, noise, to_import};
 use node::{Node, Release};
@@ -344,6 +345,8 @@ async fn bad_content_is_told_from_a_bad_node_and_a_lost_blob(release: Release) {
     let missing = import(&containerd, &image).await.expect_err("the blob is missing");
     assert_eq!(missing, ImportError::BlobMissing { digest });
     assert_eq!((missing.class(), missing.wants_blob()), (FailureClass::Environment, Some(digest)));
+    let codes = [cut.code(), damaged.code(), missing.code()];
+    assert_eq!(codes, [Code::BundleMalformed, Code::BlobDigest, Code::ContentMissing]);
     std::fs::write(node.blobs().join(digest.to_hex()), good).expect("the scratch folder is writable");
     import(&containerd, &image).await.expect("the blob was fetched again");
 

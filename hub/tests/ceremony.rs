@@ -99,7 +99,7 @@ fn one_key_in_two_roles_is_refused_before_anybody_signs() {
     desk.two_of_three("director.pub");
     desk.good("root add-key root.json --role director --key a.pub");
     let told = desk.bad(7, "root sign root.json --key a.key");
-    assert!(told.contains("stands in two roles"), "{told}");
+    assert!(told.contains("error[AL0204]") && told.contains("stands in two roles"), "{told}");
 }
 
 #[test]

@@ -303,3 +303,5 @@ fn a_later_retry_is_the_same_generation() {
     other.parameters.insert(Name::new("x").unwrap(), Scalar::Boolean(true));
     assert_ne!(first.generation(), other.generation());
 }
+
+mod attacks;

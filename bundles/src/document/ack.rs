@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::document::assignment::ReceiptMark;
-use crate::envelope::Document;
+use crate::envelope::{Contradiction, Document};
 use crate::ids::{FleetId, RandomId, SiteId};
 
 /// The hub's word that it holds records of one site.
@@ -32,7 +32,7 @@ impl Document for Ack {
     const FIELDS: &'static [&'static str] =
         &["fleet_id", "site", "incarnation", "outbox_epoch", "upto", "receipts", "crit"];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         Ok(())
     }
 }

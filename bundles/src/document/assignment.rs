@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{check_ascending, check_count};
 use crate::document::release::Scalar;
-use crate::envelope::Document;
+use crate::envelope::{Contradiction, Document};
 use crate::ids::{AppName, Counter, FleetId, INTEGER_MAX, Name, RandomId, Sha256Digest, SiteId, Timestamp};
 use crate::limits::Limits;
 
@@ -145,13 +145,13 @@ impl Document for Assignment {
         "crit",
     ];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         check_count("apps", self.desired.len() + self.retire.len(), Limits::DEFAULT.desired)?;
         check_count("offers", self.offers.len(), 4096)?;
         check_ascending("desired apps", &self.desired, |entry| entry.app.clone())?;
         check_ascending("retired apps", &self.retire, Clone::clone)?;
         match self.retire.iter().find(|app| self.desired.iter().any(|entry| entry.app == **app)) {
-            Some(app) => Err(format!("app {app} is desired and retired")),
+            Some(app) => Err(format!("app {app} is desired and retired").into()),
             None => Ok(()),
         }
     }

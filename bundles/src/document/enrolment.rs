@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::envelope::Document;
+use crate::envelope::{Contradiction, Document};
 use crate::ids::{Counter, FleetId, KeyId, Name, RandomId, Sha256Digest, SiteId, Timestamp};
 use crate::keys::PublicKey;
 use crate::limits::Limits;
@@ -179,11 +179,11 @@ impl Document for EnrolmentRequest {
         "crit",
     ];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         super::check_count("machine facts", self.machine.len(), 32)?;
         super::check_ascending("machine facts", &self.machine, |(name, _)| name.clone())?;
         let text = self.machine.iter().map(|(_, value)| value.len()).sum::<usize>() + self.tls_key.len();
-        super::check_count("bytes of facts and keys", text, Limits::DEFAULT.evidence_bytes)
+        Ok(super::check_count("bytes of facts and keys", text, Limits::DEFAULT.evidence_bytes)?)
     }
 }
 
@@ -205,7 +205,7 @@ impl Document for Grant {
         "crit",
     ];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         super::check_count("hub addresses", self.hubs.len(), 8)?;
         if self.incarnation == 0 { Err("incarnation is 0".into()) } else { Ok(()) }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::envelope::Document;
+use crate::envelope::{Contradiction, Document};
 use crate::ids::{AppName, Counter, FleetId, RandomId, Sha256Digest, SiteId, Timestamp, Version};
 use crate::limits::Limits;
 
@@ -190,12 +190,12 @@ impl Document for Receipt {
         "crit",
     ];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         if self.receipt_seq == 0 || (self.receipt_seq == 1) != self.prev_sha256.is_none() {
             return Err("receipt 1 has no prev_sha256, every later one has".into());
         }
         let text: usize =
             self.evidence.iter().map(|item| item.object.len() + item.reason.len() + item.message.len()).sum();
-        super::check_count("bytes of evidence", text, Limits::DEFAULT.evidence_bytes)
+        Ok(super::check_count("bytes of evidence", text, Limits::DEFAULT.evidence_bytes)?)
     }
 }

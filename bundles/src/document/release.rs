@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{check_ascending, check_count};
-use crate::envelope::Document;
+use crate::code::Code;
+use crate::envelope::{Contradiction, Document};
 use crate::ids::{AppName, Counter, FleetId, Name, Sha256Digest, Timestamp, Version, encode_hex};
 
 /// The statement's type, in-toto Attestation Framework v1.
@@ -333,16 +334,19 @@ impl Document for Statement {
         "crit",
     ];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         if self.statement_type != STATEMENT_TYPE || self.predicate_type != PREDICATE_TYPE {
-            return Err(format!("statement {} with predicate {}", self.statement_type, self.predicate_type));
+            let words = format!("statement {} with predicate {}", self.statement_type, self.predicate_type);
+            return Err(Contradiction::of(Code::StatementInvalid, words));
         }
         if self.subject_digest().is_none() {
-            return Err("a release has one subject with a sha256 digest".into());
+            let words = "a release has one subject with a sha256 digest";
+            return Err(Contradiction::of(Code::StatementInvalid, words));
         }
         let release = &self.predicate;
         if release.seq == 0 || release.floor > release.seq {
-            return Err(format!("floor {} is above seq {}, or seq is 0", release.floor, release.seq));
+            let words = format!("floor {} is above seq {}, or seq is 0", release.floor, release.seq);
+            return Err(words.into());
         }
         check_count("platforms", release.platforms.len(), 16)?;
         check_count("requirements", release.requires.len(), 32)?;
@@ -358,7 +362,8 @@ impl Document for Statement {
                 let key =
                     (&target.api_version, &target.kind, &target.namespace, &target.name, &target.pointer);
                 if !targets.insert(key) {
-                    return Err(format!("parameter {name}: {} is set by two parameters", target.pointer));
+                    let words = format!("parameter {name}: {} is set by two parameters", target.pointer);
+                    return Err(words.into());
                 }
             }
         }

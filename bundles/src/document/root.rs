@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{check_ascending, check_count};
 use crate::code::Code;
-use crate::envelope::{Document, Envelope, EnvelopeError, Verified, open};
+use crate::envelope::{Contradiction, Document, Envelope, EnvelopeError, Verified, open};
 use crate::ids::{AppName, Counter, FleetId, KeyId, Name, Sha256Digest, Timestamp};
 use crate::keys::PublicKey;
 use crate::limits::Limits;
@@ -210,13 +210,13 @@ impl Document for Root {
         "crit",
     ];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         if self.version == 0 || (self.version == 1) != self.prev_sha256.is_none() {
             return Err("version 1 has no prev_sha256, every later one has".into());
         }
         for (id, key) in &self.keys {
             if *id != key.key_id() {
-                return Err(format!("key id {id} is not that of its key"));
+                return Err(format!("key id {id} is not that of its key").into());
             }
         }
         check_count("release roles", self.roles.releases.len(), 64)?;
@@ -226,30 +226,29 @@ impl Document for Root {
         let mut seen = BTreeSet::new();
         for (name, keyids, threshold) in self.role_list() {
             check_count("keys in a role", keyids.len(), 32)?;
-            check_ascending("key ids of a role", keyids, Clone::clone)?;
             if threshold == 0 || threshold > keyids.len() {
-                return Err(format!("role {name}: threshold {threshold} of {} keys", keyids.len()));
+                return Err(format!("role {name}: threshold {threshold} of {} keys", keyids.len()).into());
             }
             for id in keyids {
                 if !self.keys.contains_key(id) {
-                    return Err(format!("role {name} names key {id}, which is not in keys"));
+                    return Err(format!("role {name} names key {id}, which is not in keys").into());
                 }
                 if !seen.insert(id) {
-                    return Err(format!("key {id} stands in two roles"));
+                    let words = format!("key {id} stands in two roles, or twice in role {name}");
+                    return Err(Contradiction::of(Code::KeyReused, words));
                 }
                 if self.revoked.keyids.contains(id) {
-                    return Err(format!("role {name} names key {id}, which is revoked"));
+                    return Err(format!("role {name} names key {id}, which is revoked").into());
                 }
             }
+            check_ascending("key ids of a role", keyids, Clone::clone)?;
         }
         for (at, role) in self.roles.releases.iter().enumerate() {
             for other in &self.roles.releases[..at] {
                 let shared = role.apps.iter().any(|app| other.apps.iter().any(|theirs| app.overlaps(theirs)));
                 if shared {
-                    return Err(format!(
-                        "release roles {} and {} match the same apps",
-                        other.name, role.name
-                    ));
+                    let words = format!("release roles {} and {} match the same apps", other.name, role.name);
+                    return Err(words.into());
                 }
             }
         }

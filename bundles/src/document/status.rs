@@ -9,7 +9,7 @@ use super::{check_ascending, check_count};
 use crate::code::Code;
 use crate::document::receipt::{ClockQuality, Evidence, ReleaseMark, RootMark};
 use crate::document::release::Platform;
-use crate::envelope::Document;
+use crate::envelope::{Contradiction, Document};
 use crate::ids::{AppName, Counter, FleetId, RandomId, Sha256Digest, SiteId, Timestamp};
 
 /// Rows of a site's outbox.
@@ -282,11 +282,11 @@ impl Document for StatusBatch {
     const FIELDS: &'static [&'static str] =
         &["fleet_id", "site", "incarnation", "outbox_epoch", "rows", "crit"];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         check_count("rows", self.rows.len(), 256)?;
         check_ascending("rows", &self.rows, |row| row.seq)?;
         match self.rows.iter().find(|row| row.receipt.is_some() == row.status.is_some()) {
-            Some(row) => Err(format!("row {} must hold a receipt or a status", row.seq)),
+            Some(row) => Err(format!("row {} must hold a receipt or a status", row.seq).into()),
             None => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ impl Document for Note {
     const PAYLOAD_TYPE: &'static str = "application/vnd.airlift.note.v1+json";
     const FIELDS: &'static [&'static str] = &["text"];
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Contradiction> {
         if self.text.is_empty() { Err("text is empty".into()) } else { Ok(()) }
     }
 }
@@ -56,12 +56,16 @@ fn one_key_never_counts_twice() {
     let mut envelope = signed("{\"text\":\"x\"}", &keys[..1]);
     let again = envelope.signatures[0].clone();
     envelope.signatures.push(again.clone());
-    envelope.signatures.push(Signature { keyid: keys[1].public().key_id(), ..again });
+    envelope.signatures.push(Signature { keyid: Some(keys[1].public().key_id()), ..again });
     let refused = verdict(&envelope, &public(&keys), 2).unwrap_err();
     assert_eq!(refused, EnvelopeError::Threshold { valid: 1, threshold: 2 });
+    assert_eq!(refused.code(), Code::TooFewSignatures);
     let mut same = public(&keys[..1]);
     same.extend(public(&keys[..1]));
     assert!(verdict(&envelope, &same, 2).is_err(), "the same key listed twice is one key");
+    envelope.signatures.iter_mut().for_each(|signature| signature.keyid = None);
+    let refused = verdict(&envelope, &public(&keys), 2).unwrap_err();
+    assert_eq!(refused, EnvelopeError::Threshold { valid: 1, threshold: 2 }, "nor without any id");
 }
 
 #[test]
@@ -92,7 +96,8 @@ fn critical_fields_must_be_understood() {
     let keys = keys(1);
     let refused =
         verdict(&signed("{\"text\":\"x\",\"new\":1,\"crit\":[\"text\",\"new\"]}", &keys), &public(&keys), 1);
-    assert_eq!(refused.unwrap_err(), EnvelopeError::Critical("new".into()));
+    let refused = refused.unwrap_err();
+    assert_eq!((&refused, refused.code()), (&EnvelopeError::Critical("new".into()), Code::UnknownCritical));
     assert!(verdict(&signed("{\"text\":\"x\",\"crit\":[\"text\"]}", &keys), &public(&keys), 1).is_ok());
 }
 
@@ -105,6 +110,8 @@ fn loose_json_under_a_good_signature_is_refused() {
         ("{\"text\":1.5}", Code::JsonNotStrict),
         ("{\"text\":7}", Code::DocumentInvalid),
         ("{\"text\":\"\"}", Code::DocumentInvalid),
+        (&format!("{{\"text\":\"x\",\"later\":{}1{}}}", "[".repeat(40), "]".repeat(40)), Code::JsonNotStrict),
+        ("{\"text\":\"\\ud800\"}", Code::JsonNotStrict),
     ] {
         assert_eq!(
             verdict(&signed(payload, &keys), &public(&keys), 1).unwrap_err().code(),
@@ -119,6 +126,38 @@ fn too_many_signatures_are_refused_before_any_is_checked() {
     let envelope = signed("{\"text\":\"x\"}", &keys(33));
     let refused = Envelope::parse(&envelope.to_json(), &Limits::DEFAULT).unwrap_err();
     assert_eq!(refused, EnvelopeError::Signatures { found: 33, limit: 32 });
+    assert_eq!(refused.code(), Code::EnvelopeMalformed);
+}
+
+#[test]
+fn either_alphabet_of_base64_is_read_but_not_both_in_one_text() {
+    let keys = keys(1);
+    let good = signed("{\"text\":\"\u{fbff}\u{fbff}???>>>\"}", &keys);
+    let text = String::from_utf8(good.to_json()).unwrap();
+    let wire: Wire = serde_json::from_str(&text).unwrap();
+    let respelt = |from: &str| from.replace('+', "-").replace('/', "_");
+    let url_safe = text
+        .replace(&wire.payload, &respelt(&wire.payload))
+        .replace(&wire.signatures[0].sig, &respelt(&wire.signatures[0].sig));
+    assert_ne!(url_safe, text);
+    let note: Verified<Note> = open(url_safe.as_bytes(), &public(&keys), 1, &Limits::DEFAULT).unwrap();
+    assert_eq!(note.digest(), good.digest());
+    let both = text.replace(&wire.payload, &format!("{}+-_/", &wire.payload[..wire.payload.len() - 4]));
+    let refused = Envelope::parse(both.as_bytes(), &Limits::DEFAULT).unwrap_err();
+    assert_eq!((&refused, refused.code()), (&EnvelopeError::Base64("payload"), Code::EnvelopeMalformed));
+}
+
+#[test]
+fn a_signature_without_an_id_is_tried_with_every_key_and_one_with_a_wrong_id_with_none() {
+    let keys = keys(2);
+    let mut envelope = signed("{\"text\":\"x\"}", &keys);
+    envelope.signatures.iter_mut().for_each(|signature| signature.keyid = None);
+    assert!(verdict(&envelope, &public(&keys), 2).is_ok());
+    let text = String::from_utf8(envelope.to_json()).unwrap().replace("\"keyid\":\"\",", "");
+    assert!(!text.contains("keyid"));
+    assert!(open::<Note>(text.as_bytes(), &public(&keys), 2, &Limits::DEFAULT).is_ok());
+    envelope.signatures[0].keyid = Some(keys[1].public().key_id());
+    assert_eq!(verdict(&envelope, &public(&keys), 2).unwrap_err().code(), Code::TooFewSignatures);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use serde_json::Value;
 
+use crate::code::Code;
 use crate::limits::Limits;
 
 /// The zstd level of every build, so that the same objects give the same bytes.
@@ -38,6 +39,17 @@ pub enum ObjectsError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl ObjectsError {
+    /// Its stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::TooLarge { .. } | Self::TooMany { .. } => Code::TooLarge,
+            Self::Io(_) | Self::Line { .. } => Code::BundleMalformed,
+        }
+    }
 }
 
 /// Packs objects, in the order given.
@@ -162,8 +174,11 @@ mod tests {
         assert!(bomb.len() < 2000);
         let refused = read(&bomb, 3000, &Limits::DEFAULT);
         assert!(matches!(refused, Err(ObjectsError::TooLarge { what: "the layer", .. })), "{refused:?}");
-        let refused = read(&bomb, raw.len() as u64, &Limits::DEFAULT);
-        assert!(matches!(refused, Err(ObjectsError::TooMany { limit: 20_000 })));
+        assert_eq!(refused.unwrap_err().code(), Code::TooLarge);
+        let refused = read(&bomb, raw.len() as u64, &Limits::DEFAULT).unwrap_err();
+        assert!(
+            matches!(refused, ObjectsError::TooMany { limit: 20_000 }) && refused.code() == Code::TooLarge
+        );
     }
 
     #[test]
@@ -172,6 +187,7 @@ mod tests {
         let packed = zstd::encode_all(&raw[..], 3).unwrap();
         let refused = read(&packed, raw.len() as u64, &Limits::DEFAULT);
         assert!(matches!(refused, Err(ObjectsError::TooLarge { what: "a line", .. })), "{refused:?}");
+        assert_eq!(refused.unwrap_err().code(), Code::TooLarge);
     }
 
     #[test]
@@ -181,7 +197,8 @@ mod tests {
         encoder.window_log(27).unwrap();
         encoder.write_all(b"{}\n").unwrap();
         let packed = encoder.finish().unwrap();
-        assert!(matches!(read(&packed, 3, &Limits::DEFAULT), Err(ObjectsError::Io(_))));
+        let refused = read(&packed, 3, &Limits::DEFAULT).unwrap_err();
+        assert!(matches!(refused, ObjectsError::Io(_)) && refused.code() == Code::BundleMalformed);
     }
 
     #[test]
@@ -197,7 +214,8 @@ mod tests {
         for (levels, fits) in [(100, true), (200, false)] {
             let raw = line(levels);
             let packed = zstd::encode_all(raw.as_bytes(), 3).unwrap();
-            assert_eq!(read(&packed, raw.len() as u64, &Limits::DEFAULT).is_ok(), fits, "{levels}");
+            let code = read(&packed, raw.len() as u64, &Limits::DEFAULT).err().map(|error| error.code());
+            assert_eq!(code, (!fits).then_some(Code::BundleMalformed), "{levels}");
         }
     }
 }

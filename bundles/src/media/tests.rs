@@ -139,6 +139,34 @@ fn half_copied_sticks_give_what_is_complete_and_name_what_is_not() {
     assert_eq!(read_blob(&media, &blobs[1].0, 900).unwrap(), blobs[1].1);
     let short = read_blob(&media, &blobs[2].0, 2500);
     assert!(matches!(short, Err(MediaError::CutShort { found: 2000, expected: 2500, .. })), "{short:?}");
+    assert_eq!(short.unwrap_err().code(), Code::MediaCutShort);
+}
+
+#[test]
+fn a_stick_that_changes_while_it_is_read_gives_no_wrong_bytes() {
+    let (digest, bytes) = blob(1, 1 << 20);
+    type Change = fn(&std::path::Path);
+    let changes: [(Change, Code); 3] = [
+        (|at| fs::write(at, vec![2; 1 << 20]).unwrap(), Code::BlobDigest),
+        (
+            |at| fs::File::options().write(true).open(at).unwrap().set_len(600 << 10).unwrap(),
+            Code::MediaCutShort,
+        ),
+        (|at| fs::File::options().append(true).open(at).unwrap().write_all(b"more").unwrap(), Code::TooLarge),
+    ];
+    for (change, code) in changes {
+        let stick = Stick::new();
+        let mut writer = MediaDirectoryWriter::open(stick.dir.path()).unwrap();
+        writer.put_blob(&digest, bytes.len() as u64, &mut &bytes[..]).unwrap();
+        let media = stick.read();
+        let mut open = media.open_blob(&digest).unwrap().unwrap();
+        let mut first = vec![0; 512 << 10];
+        open.reader.read_exact(&mut first).unwrap();
+        change(&stick.at(MediaName::Blob(digest)));
+        let mut whole = first.as_slice().chain(open.reader);
+        let refused = copy_verified(&mut whole, &digest, bytes.len() as u64, &mut io::sink()).unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
 }
 
 #[test]
@@ -159,7 +187,7 @@ fn links_devices_and_directories_in_the_place_of_files_are_refused() {
         let media = stick.read();
         assert_eq!(media.read_document(&MediaName::Root(1)).unwrap().unwrap(), b"good");
         let refused = media.read_document(&MediaName::Root(2));
-        assert!(matches!(refused, Err(MediaError::EntryRefused { .. })), "{refused:?}");
+        assert_eq!(refused.unwrap_err().code(), Code::MediaEntryRefused);
         let seen = documents(&media);
         assert!(seen.len() == 2 && seen[0].1.is_ok() && seen[1].1.is_err(), "the good one is still seen");
     }
@@ -173,9 +201,9 @@ fn a_directory_that_is_a_link_is_not_entered() {
     fs::create_dir(stick.at("")).unwrap();
     symlink(outside.path(), stick.at("roots")).unwrap();
     let refused = stick.read().read_document(&MediaName::Root(1));
-    assert!(matches!(refused, Err(MediaError::EntryRefused { .. })), "{refused:?}");
+    assert_eq!(refused.unwrap_err().code(), Code::MediaEntryRefused);
     let refused = stick.write().put_document(&MediaName::Root(2), b"x");
-    assert!(matches!(refused, Err(MediaError::EntryRefused { .. })), "{refused:?}");
+    assert_eq!(refused.unwrap_err().code(), Code::MediaEntryRefused);
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing was written outside");
 
     let linked = Stick::new();
@@ -214,7 +242,8 @@ fn names_of_other_case_or_form_are_left_out_of_lists() {
 fn documents_over_one_mebibyte_are_refused_unread() {
     let stick = Stick::new();
     stick.write().put_document(&MediaName::Root(1), &vec![b'x'; (1 << 20) + 1]).unwrap();
-    assert!(matches!(stick.read().read_document(&MediaName::Root(1)), Err(MediaError::TooLarge { .. })));
+    let refused = stick.read().read_document(&MediaName::Root(1)).unwrap_err();
+    assert_eq!(refused.code(), Code::TooLarge);
 }
 
 #[test]
@@ -291,8 +320,10 @@ fn a_tar_cut_short_anywhere_opens_and_gives_what_is_complete() {
             let mut copied = Vec::new();
             match copy_verified(&mut open.reader, digest, 700, &mut copied) {
                 Ok(()) => assert!(cut >= at + 700 && copied == *bytes),
-                Err(MediaError::CutShort { .. }) => assert!(cut < at + 700),
-                Err(other) => panic!("{cut}: {other:?}"),
+                Err(short) => {
+                    assert_eq!(short.code(), Code::MediaCutShort, "{cut}: {short:?}");
+                    assert!(cut < at + 700);
+                }
             }
         }
     }
@@ -310,7 +341,7 @@ fn hostile_tars_are_refused_before_anything_is_read() {
     };
     for kind in [b'1', b'2', b'3', b'4', b'5', b'6', b'7', b'L', b'K', b'x', b'g', b'S', b'D', b'Z'] {
         let refused = open_archive(&[entry(kind, "roots/1.json", 0), vec![0; 1024]].concat());
-        assert!(matches!(refused, Err(MediaError::EntryRefused { .. })), "{:?}", char::from(kind));
+        assert_eq!(refused.unwrap_err().code(), Code::MediaEntryRefused, "{:?}", char::from(kind));
     }
     let twice = [entry(b'0', "roots/1.json", 0), entry(b'0', "roots/1.json", 0), vec![0; 1024]].concat();
     assert!(matches!(open_archive(&twice), Err(MediaError::EntryRefused { .. })));
@@ -329,7 +360,8 @@ fn an_entry_without_end_is_cut_short_and_not_allocated() {
     header.set_size(u64::MAX / 2);
     header.set_cksum();
     let (_file, media) = open_archive(header.as_bytes()).unwrap();
-    assert!(matches!(media.read_document(&MediaName::Root(1)), Err(MediaError::TooLarge { .. })));
+    let refused = media.read_document(&MediaName::Root(1)).unwrap_err();
+    assert_eq!(refused.code(), Code::TooLarge);
     let digest = Sha256Digest::of(b"x");
     let mut header = plain_header(&MediaName::Blob(digest).to_string(), 0).unwrap();
     header.set_size(1 << 60);
@@ -338,6 +370,7 @@ fn an_entry_without_end_is_cut_short_and_not_allocated() {
     assert!(media.is_cut_short());
     let short = read_blob(&media, &digest, 1 << 60);
     assert!(matches!(short, Err(MediaError::CutShort { found: 0, .. })), "{short:?}");
+    assert_eq!(short.unwrap_err().code(), Code::MediaCutShort);
 }
 
 proptest::proptest! {

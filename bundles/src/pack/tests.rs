@@ -392,6 +392,7 @@ fn images_that_cannot_be_taken_are_refused_with_their_line() {
     assert!(fault.contains("does not match its bytes"), "{fault}");
 }
 
+mod carried;
 mod choices;
 mod lint;
 mod remote;

@@ -182,12 +182,8 @@ impl Part {
         let (parts, bytes) = rest.split_first_chunk::<8>()?;
         let (part, parts) = (u64::from_be_bytes(*part), u64::from_be_bytes(*parts));
         let item = std::str::from_utf8(name).ok()?.parse().ok()?;
-        let whole = part + 1 == parts || bytes.len() == Self::BYTES;
-        (part < parts && whole && bytes.len() <= Self::BYTES).then(|| Self {
-            item,
-            part,
-            parts,
-            bytes: bytes.to_vec(),
-        })
+        let left = parts.checked_sub(part).filter(|left| *left > 0)?;
+        let whole = left == 1 || bytes.len() == Self::BYTES;
+        (whole && bytes.len() <= Self::BYTES).then(|| Self { item, part, parts, bytes: bytes.to_vec() })
     }
 }

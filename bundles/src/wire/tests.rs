@@ -82,6 +82,8 @@ fn a_part_reads_back_and_refuses_contradictions() {
     assert_eq!(Part::decode(&part.encode()), Some(part.clone()));
     let beyond = Part { part: 2, ..part.clone() };
     assert_eq!(Part::decode(&beyond.encode()), None);
+    let last_of_all = Part { part: u64::MAX, parts: u64::MAX, ..part.clone() };
+    assert_eq!(Part::decode(&last_of_all.encode()), None);
     let short = Part { part: 0, ..part };
     assert_eq!(Part::decode(&short.encode()), None, "only the last part may be short");
 }

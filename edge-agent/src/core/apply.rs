@@ -329,6 +329,15 @@ impl Core {
         open
     }
 
+    /// The gate that keeps later waves from being sent, with what it was seen to lack.
+    pub(super) fn closed_gate(&self, app: &AppName) -> Option<(&ObjectRef, &str)> {
+        let live = self.live.apps.get(app)?;
+        live.gates.iter().find_map(|(_, gate)| {
+            let health = &live.health.get(gate)?.health;
+            (health.verdict != Verdict::Current).then_some((gate, health.reason.as_str()))
+        })
+    }
+
     /// Takes a reply of the API server: what it did is recorded even where nobody waits for it any more.
     pub(super) fn on_api(&mut self, t: &mut Turn, op: OpId, reply: Result<ApiReply, ApiError>) {
         let Some(Op { app, deed, work, since_ms }) = self.live.ops.remove(&op) else { return };
@@ -528,13 +537,25 @@ impl Core {
         });
     }
 
-    /// Objects that are refused again and again use up the settle clock.
+    /// Objects that are refused again and again use up the settle clock, and so do gates that stay closed.
     fn check_apply_time(&mut self, t: &mut Turn, app: &AppName) {
-        let Some((object, error)) = self.live.app(app).refused.clone() else { return };
-        if self.settle_ms(app) >= self.policy(app).timeout_ms {
-            let failure = refused(&object, &error);
-            self.fail(t, app, failure);
+        let timeout_ms = self.policy(app).timeout_ms;
+        if self.settle_ms(app) < timeout_ms {
+            return;
         }
+        let failure =
+            match (self.live.apps.get(app).and_then(|live| live.refused.as_ref()), self.closed_gate(app)) {
+                (Some((object, error)), _) => refused(object, error),
+                (None, Some((gate, why))) => {
+                    let reason = format!(
+                        "later objects wait for {gate}, which is not ready after {} s: {why}",
+                        timeout_ms / 1000
+                    );
+                    Failure { evidence: self.evidence(app), ..Failure::app(Code::NotHealthyInTime, reason) }
+                }
+                (None, None) => return,
+            };
+        self.fail(t, app, failure);
     }
 
     pub(super) fn on_api_state(&mut self, t: &mut Turn, up: bool, cluster: Option<Uid>) {

@@ -47,7 +47,10 @@ impl Core {
             let step = row.step;
             let runs = match step {
                 AppStep::Settle => self.settle_clock_runs(&app),
-                AppStep::Apply => self.settle_clock_runs(&app) && self.live.app(&app).refused.is_some(),
+                AppStep::Apply => {
+                    let waits = self.live.app(&app).refused.is_some() || self.closed_gate(&app).is_some();
+                    waits && self.settle_clock_runs(&app)
+                }
                 AppStep::RetireWait => !row.held,
                 AppStep::Rest => {
                     self.run_trouble_clocks(&app, passed);

@@ -272,7 +272,8 @@ impl Core {
             deadlines.extend(unwell.map(|(_, reading)| reading.at_ms + POLL_MS));
             deadlines.extend(live.unread.values().map(|(_, at)| *at));
         }
-        let stands = live.refused.is_none() && row.step != AppStep::Settle;
+        let waits = row.step == AppStep::Apply && self.closed_gate(app).is_some();
+        let stands = live.refused.is_none() && !waits && row.step != AppStep::Settle;
         if !stands && self.settle_clock_runs(app) {
             let policy = self.policy(app);
             let left = if live.soaking {

@@ -1,5 +1,6 @@
 //! The core with a scripted world around it: scenarios to read, and the laws by property test.
 
+mod attacks;
 mod changes;
 mod crew;
 mod documents;

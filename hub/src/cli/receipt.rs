@@ -159,7 +159,7 @@ fn fetch(
 /// Reads every envelope in a file, whichever way they are listed.
 fn read_file(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     let refuse = |detail: String| {
-        let error = EnvelopeError::Invalid(detail);
+        let error = EnvelopeError::Invalid(detail.into());
         Failure::from(error).during(format!("{} holds no receipts", path.display()))
     };
     let bytes = super::envelope_file::read_up_to(path, RECEIPT_FILE_BYTES_MAX)?;

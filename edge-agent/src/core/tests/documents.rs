@@ -109,31 +109,25 @@ impl World {
         self.replies.pop().expect("every request is answered")
     }
 
-    /// The hub acknowledges everything so far.
-    pub(super) fn acknowledge(&mut self) {
+    /// The hub's word that it holds everything so far.
+    pub(super) fn ack(&self) -> Ack {
         let last = self.receipts.last().unwrap();
         let (receipt_next, receipt_head) = (last.receipt_seq + 1, Some(Envelope::draft(last).digest()));
-        let meta = MetaRow { receipt_next, receipt_head, ..self.rows.meta.clone().unwrap() };
-        self.acknowledge_as(&meta);
+        ack_of(&MetaRow { receipt_next, receipt_head, ..self.rows.meta.clone().unwrap() })
+    }
+
+    /// The hub acknowledges everything so far.
+    pub(super) fn acknowledge(&mut self) {
+        self.bring_ack(&self.ack());
     }
 
     /// The hub acknowledges what another database of this site has sent.
     pub(super) fn acknowledge_as(&mut self, meta: &MetaRow) {
-        let mark = ReceiptMark {
-            chain_id: meta.chain_id.clone(),
-            upto: meta.receipt_next - 1,
-            sha256: meta.receipt_head.expect("it has made receipts"),
-        };
-        let ack = Ack {
-            fleet_id: FleetId::new(FLEET).unwrap(),
-            site: SiteId::new("ship").unwrap(),
-            incarnation: 1,
-            outbox_epoch: meta.outbox_epoch.clone(),
-            upto: meta.outbox_next - 1,
-            receipts: Some(mark),
-            crit: vec![],
-        };
-        let bytes = sign(&ack, 3);
+        self.bring_ack(&ack_of(meta));
+    }
+
+    fn bring_ack(&mut self, ack: &Ack) {
+        let bytes = sign(ack, 3);
         self.say(Event::Document { expected: DocumentKind::Ack, carrier: Carrier::Hub, bytes });
     }
 
@@ -145,5 +139,23 @@ impl World {
         root.revoked.releases = vec![RevokedRelease { sha256, action }];
         let bytes = sign(&root, 1);
         self.say(Event::Document { expected: DocumentKind::Root, carrier: Carrier::Hub, bytes });
+    }
+}
+
+/// The hub's word that it holds what a database of this site has sent.
+fn ack_of(meta: &MetaRow) -> Ack {
+    let mark = ReceiptMark {
+        chain_id: meta.chain_id.clone(),
+        upto: meta.receipt_next - 1,
+        sha256: meta.receipt_head.expect("it has made receipts"),
+    };
+    Ack {
+        fleet_id: FleetId::new(FLEET).unwrap(),
+        site: SiteId::new("ship").unwrap(),
+        incarnation: 1,
+        outbox_epoch: meta.outbox_epoch.clone(),
+        upto: meta.outbox_next - 1,
+        receipts: Some(mark),
+        crit: vec![],
     }
 }

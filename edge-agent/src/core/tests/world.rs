@@ -96,6 +96,8 @@ pub(super) struct Live {
 
 pub(super) struct World {
     pub mono_ms: u64,
+    /// What the wall clock reads, where there is one.
+    pub wall_ms: Option<u64>,
     pub core: Core,
     /// What is on disk.
     pub rows: Rows,
@@ -120,6 +122,8 @@ pub(super) struct World {
     pub lingering: BTreeSet<ObjectRef>,
     /// What others have under namespaces, definitions and claims.
     pub others: BTreeMap<ObjectRef, Vec<String>>,
+    /// Objects that another app or tool marks as its own.
+    pub owners: BTreeMap<ObjectRef, String>,
     /// API groups that the cluster does not know.
     pub unknown: BTreeSet<String>,
     /// Updates that were only tried.
@@ -215,6 +219,7 @@ impl World {
         let core = Core::load(start(), rows.clone()).unwrap();
         let mut world = Self {
             mono_ms: 1_000,
+            wall_ms: None,
             core,
             rows,
             pending: VecDeque::new(),
@@ -234,6 +239,7 @@ impl World {
             going: BTreeSet::new(),
             lingering: BTreeSet::new(),
             others: BTreeMap::new(),
+            owners: BTreeMap::new(),
             unknown: BTreeSet::new(),
             tried: 0,
             api_errors: VecDeque::new(),
@@ -245,7 +251,8 @@ impl World {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { mono_ms: self.mono_ms, boot: BootId([1; 16]), wall_ms: None, quality: ClockQuality::Floor }
+        let quality = if self.wall_ms.is_some() { ClockQuality::Synchronised } else { ClockQuality::Floor };
+        Now { mono_ms: self.mono_ms, boot: BootId([1; 16]), wall_ms: self.wall_ms, quality }
     }
 
     fn resume(&mut self) {
@@ -415,7 +422,7 @@ impl World {
                     object: object.clone(),
                     uid: live.uid.clone(),
                     fields_hash: live.entry,
-                    other_owner: None,
+                    other_owner: self.owners.get(object).cloned(),
                     terminating: self.going.contains(object),
                 });
                 Ok(ApiReply::Listed(found.collect()))

@@ -159,3 +159,6 @@ fn peek_type(bytes: &[u8]) -> Option<DocumentKind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

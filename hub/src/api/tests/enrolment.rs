@@ -85,6 +85,30 @@ async fn strangers_to_the_fleet_are_refused() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+/// A body that never ends, and of which nothing comes.
+struct Drip;
+
+impl hyper::body::Body for Drip {
+    type Data = hyper::body::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_too_slowly_is_given_up() {
+    let request = hyper::Request::post(PATH).body(axum::body::Body::new(Drip)).unwrap();
+    let patience = std::time::Duration::from_millis(50);
+    let refused = crate::api::enrol::read_body(request, patience).await.unwrap_err();
+    let body = axum::body::to_bytes(refused.into_body(), 1 << 10).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Problem>(&body).unwrap().code, Code::RequestInvalid);
+}
+
 #[tokio::test]
 async fn a_site_that_enrols_again_leaves_its_old_key_behind() {
     let hub = ScratchHub::start().await;

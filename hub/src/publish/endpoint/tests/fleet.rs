@@ -302,6 +302,27 @@ async fn a_peer_that_sends_no_connect_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_peer_that_sends_a_byte_now_and_then_is_let_go_and_holds_up_nobody() {
+    let limits = Limits { handshake: Duration::from_secs(3), ..Limits::default() };
+    let server = Server::start_on(bed::Fleet::new(), Database::new(), limits).await;
+    let mut slow = server.raw(server.fleet.issue("slow", Some("slow"))).await.unwrap();
+    for byte in &connect_bytes("slow", 60, None)[..3] {
+        slow.write(&[*byte]).await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    let mut other = server.site("other").await;
+    other.client.publish(own("other", "u/s"), QoS::AtLeastOnce, false, "now").await.unwrap();
+    assert_eq!(other.puback().await, PubAckReason::Success);
+    assert_eq!(soon(slow.frame()).await, None);
+    let connected = server.publisher.connected();
+    assert!(
+        connected.contains_key(&site("other")) && !connected.contains_key(&site("slow")),
+        "{connected:?}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_flood_is_slowed_and_not_lost() {
     let limits = Limits { units_per_s: 20, units_burst: 5, ..Limits::default() };
     let mut server = Server::start_on(bed::Fleet::new(), Database::new(), limits).await;
