@@ -1,13 +1,21 @@
 //! Tools that know nothing of Airlift verify its signed documents.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use airlift_bundles::document::ack::Ack;
+use airlift_bundles::envelope::{Document as _, Envelope};
+use airlift_bundles::keys::SecretKey;
+use airlift_bundles::limits::Limits;
 use airlift_tests::hub::Hub;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::kills::Chance;
 
 const VERIFY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/verify.py");
+const VERIFY_MANY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/verify_many.py");
 
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
@@ -51,4 +59,64 @@ fn openssl_and_securesystemslib_verify_a_root_that_its_holders_signed() {
     fs::write(&forged, envelope.to_string()).unwrap();
     let output = Command::new("/usr/bin/python3").arg(VERIFY).arg(&forged).arg(&out).output().unwrap();
     assert!(!output.status.success(), "a changed payload is not verified");
+}
+
+/// An envelope over random bytes by some of five keys, perhaps damaged, with the keys and threshold that judge it.
+fn random_case(chance: &mut Chance) -> Value {
+    let keys: Vec<SecretKey> = (1..=5).map(|seed| SecretKey::from_seed(&[seed; 32])).collect();
+    let mut some = |least: u64| -> Vec<&SecretKey> {
+        let chosen: Vec<_> = keys.iter().filter(|_| chance.below(2) == 0).collect();
+        if chosen.len() as u64 >= least { chosen } else { keys.iter().take(2).collect() }
+    };
+    let (role, signers) = (some(1), some(0));
+    let kinds =
+        [Ack::PAYLOAD_TYPE, Ack::PAYLOAD_TYPE, Ack::PAYLOAD_TYPE, "application/vnd.airlift.n\u{f6}te"];
+    let kind = kinds[usize::try_from(chance.below(4)).unwrap()];
+    let payload: Vec<u8> = (0..chance.below(300)).map(|_| chance.below(256).to_le_bytes()[0]).collect();
+    let mut envelope = Envelope::around(kind, payload);
+    signers.iter().for_each(|key| envelope.sign(key));
+    let mut sealed: Value = serde_json::from_slice(&envelope.to_json()).unwrap();
+    let two = signers.len() > 1;
+    match chance.below(8) {
+        0 => sealed["payload"] = "b3RoZXI=".into(),
+        1 if two => {
+            let first = sealed["signatures"][0]["sig"].clone();
+            sealed["signatures"][1]["sig"] = first;
+        }
+        2 if two => {
+            let first = sealed["signatures"][0]["keyid"].clone();
+            sealed["signatures"][1]["keyid"] = first;
+        }
+        3 => sealed["payloadType"] = Ack::PAYLOAD_TYPE.into(),
+        4 if two => {
+            let first = sealed["signatures"][0].clone();
+            sealed["signatures"].as_array_mut().unwrap().push(first);
+        }
+        _ => {}
+    }
+    let threshold = 1 + chance.below(role.len() as u64);
+    let public: Vec<_> = role.iter().map(|key| key.public()).collect();
+    let read = Envelope::parse(sealed.to_string().as_bytes(), &Limits::DEFAULT).unwrap();
+    let ours = read.verify_threshold::<Ack>(&public, usize::try_from(threshold).unwrap()).is_ok();
+    let by_id: serde_json::Map<String, Value> =
+        public.iter().map(|key| (key.key_id().to_string(), json!(key))).collect();
+    json!({"envelope": sealed, "keys": by_id, "threshold": threshold, "type": Ack::PAYLOAD_TYPE, "ours": ours})
+}
+
+#[test]
+fn a_thousand_random_documents_have_one_verdict_with_openssl_and_securesystemslib() {
+    let seed = crate::kills::seed();
+    println!("AIRLIFT_TESTS_SEED={seed} repeats these documents");
+    let mut chance = Chance(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let (file, mut lines, mut accepted) = (dir.path().join("documents"), String::new(), 0);
+    for _ in 0..1000 {
+        let case = random_case(&mut chance);
+        accepted += u32::from(case["ours"] == true);
+        writeln!(lines, "{case}").unwrap();
+    }
+    fs::write(&file, lines).unwrap();
+    let said = run("/usr/bin/python3", &[VERIFY_MANY, &file.display().to_string()]);
+    assert_eq!(said.trim(), format!("{accepted} accepted {} refused", 1000 - accepted));
+    assert!((100..900).contains(&accepted), "{said}");
 }

@@ -24,11 +24,11 @@ const AGAIN_PER_KILL: u64 = 8 << 20;
 const PROTOCOL_PER_ROLLOUT: u64 = 1 << 20;
 
 /// Random numbers of one seed, so that a failed run can be repeated.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
     /// SplitMix64.
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -40,7 +40,7 @@ fn rollouts() -> u32 {
     if std::env::var_os("AIRLIFT_TESTS_LONG").is_some() { ROLLOUTS_LONG } else { ROLLOUTS }
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("AIRLIFT_TESTS_SEED").ok().and_then(|text| text.parse().ok());
     given.unwrap_or_else(|| {
         let mut bytes = [0; 8];
