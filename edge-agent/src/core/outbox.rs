@@ -178,7 +178,9 @@ impl Core {
         self.change_meta(t, |meta| (meta.receipt_acked_next, meta.receipt_first) = (upto + 1, below));
         let link = &mut self.live.link;
         link.sent_next = link.sent_next.max(upto + 1);
-        (link.resend_at, link.resends) = (None, 0);
+        // Something arrives, so what is missing was lost on the way and has its time again. Where nothing is missing,
+        // `flush_outbox` sees that.
+        (link.resend_at, link.resends) = (Some(t.now.mono_ms + RESEND_MS), 0);
         Ok(())
     }
 

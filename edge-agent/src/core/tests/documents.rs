@@ -111,7 +111,12 @@ impl World {
 
     /// The hub's word that it holds everything so far.
     pub(super) fn ack(&self) -> Ack {
-        let last = self.receipts.last().unwrap();
+        self.ack_of_first(self.receipts.len())
+    }
+
+    /// The hub's word that it holds the status and so many receipts.
+    fn ack_of_first(&self, receipts: usize) -> Ack {
+        let last = &self.receipts[receipts - 1];
         let (receipt_next, receipt_head) = (last.receipt_seq + 1, Some(Envelope::draft(last).digest()));
         ack_of(&MetaRow { receipt_next, receipt_head, ..self.rows.meta.clone().unwrap() })
     }
@@ -119,6 +124,11 @@ impl World {
     /// The hub acknowledges everything so far.
     pub(super) fn acknowledge(&mut self) {
         self.bring_ack(&self.ack());
+    }
+
+    /// The hub acknowledges the status and so many receipts.
+    pub(super) fn acknowledge_some(&mut self, receipts: usize) {
+        self.bring_ack(&self.ack_of_first(receipts));
     }
 
     /// The hub acknowledges what another database of this site has sent.

@@ -493,6 +493,11 @@ fn receipts_and_status_go_out_once_and_again_until_acknowledged() {
     world.say(Event::Wake);
     assert_eq!(sends(&world), [(1, 3, true)], "what nobody acknowledged is sent again");
     world.settle_down();
+    world.acknowledge_some(2);
+    world.mono_ms += 61_000;
+    world.say(Event::Wake);
+    assert_eq!(sends(&world), [(3, 3, false)], "what was lost on the way is sent again though more arrived");
+    world.settle_down();
     world.acknowledge();
     assert_eq!(world.rows.meta.as_ref().unwrap().receipt_acked_next, 4);
     world.mono_ms += 61_000;
