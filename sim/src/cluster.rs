@@ -54,6 +54,16 @@ pub const NOT_MODELLED: [&str; 12] = [
     "events, logs and pods are there only inside a health reading or a workload's list of pods",
 ];
 
+/// Whether every model cluster knows a kind.
+pub(crate) fn knows(gvk: &Gvk) -> bool {
+    kinds::built_in().contains_key(gvk)
+}
+
+/// Whether objects of a kind have pods.
+pub(crate) fn has_pods(gvk: &Gvk) -> bool {
+    behaviour::has_pods(gvk)
+}
+
 /// Milliseconds since any fixed moment, as the caller counts them.
 pub type MonoClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 

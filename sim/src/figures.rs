@@ -2,7 +2,7 @@
 
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use airlift_bundles::document::enrolment::ContactClass;
 use airlift_bundles::ids::{AppName, SiteId, Version};
@@ -56,6 +56,15 @@ pub struct Figures {
     pub moments: Vec<FleetMoment>,
     /// The worst first.
     pub worst: Vec<WorstSite>,
+}
+
+impl Figures {
+    /// Runs in which something was violated.
+    #[must_use]
+    pub fn broken(&self) -> u64 {
+        let seeds: BTreeSet<u64> = self.violations.iter().map(|(seed, _)| *seed).collect();
+        seeds.len() as u64
+    }
 }
 
 /// What one order came to.

@@ -4,9 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+pub mod bundle;
 pub mod cluster;
+pub mod comparison;
 pub mod demo;
 pub mod figures;
 pub mod images;
@@ -42,12 +44,16 @@ enum Command {
     Replay(run::ReplayArgs),
     /// Make a run that violates something as small as it can be
     Shrink(run::ShrinkArgs),
+    /// Run two releases, or two scenarios, with the same seeds: is the second one worse?
+    Compare(run::CompareArgs),
     /// Run a scenario and write what it came to as one page of HTML
     Report(run::ReportArgs),
     /// List the scenarios that are built in
     List(run::ListArgs),
-    /// Print the JSON Schema of a scenario
+    /// Print the JSON Schema of a scenario, for editors and checks
     Schema,
+    /// Print a completion script for a shell
+    Completion(run::CompletionArgs),
     /// Write the demo's sample app, image included, as a folder for `airlift bundle build`
     App(AppArgs),
 }
@@ -85,8 +91,12 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(AirliftSim { command: Command::Crowd(arguments) }) => live::run_crowd(&arguments),
         Ok(AirliftSim { command: Command::List(arguments) }) => run::list(&arguments),
         Ok(AirliftSim { command: Command::Shrink(arguments) }) => run::shrink(&arguments),
+        Ok(AirliftSim { command: Command::Compare(arguments) }) => run::compare(&arguments),
         Ok(AirliftSim { command: Command::Report(arguments) }) => run::report(&arguments),
         Ok(AirliftSim { command: Command::Schema }) => run::schema(),
+        Ok(AirliftSim { command: Command::Completion(arguments) }) => {
+            run::complete(&arguments, AirliftSim::command())
+        }
         Err(error) => {
             // The reader of a help text may be gone; there is nobody left to tell.
             let _ = error.print();

@@ -79,7 +79,7 @@ fn head(html: &mut String, figures: &Figures, subject: &Subject<'_>) {
         "<header><h1>{}: {sites}, {} each, {seeds}</h1><p class=\"about\">{}</p></header>",
         escape(subject.name),
         duration(subject.duration_ms),
-        escape(subject.about)
+        escape(&cut(subject.about, 240))
     );
 }
 
@@ -92,10 +92,8 @@ fn verdict(html: &mut String, figures: &Figures, subject: &Subject<'_>) {
         );
         return;
     };
-    let mut broken: Vec<u64> = figures.violations.iter().map(|(seed, _)| *seed).collect();
-    broken.dedup();
     let runs = figures.seeds.len();
-    let of_runs = if runs == 1 { String::new() } else { format!(" in {} of {runs} runs", broken.len()) };
+    let of_runs = if runs == 1 { String::new() } else { format!(" in {} of {runs} runs", figures.broken()) };
     let (what, text) = (escape(&violation.invariant.to_string()), escape(&cut(&violation.text, 240)));
     let site = violation.site.as_ref().map_or_else(String::new, |site| format!(" at {site}"));
     let _ = write!(
@@ -132,7 +130,7 @@ fn tiles(html: &mut String, figures: &Figures) {
         (
             "Stale",
             per_cent(figures.stale.0, figures.stale.1),
-            format!("of site time; longest silence {}", or_none(figures.silence.worst(), duration)),
+            format!("of site time; longest silence {}", or_none(figures.silence.worst(), silence)),
         ),
         ("Receipts", figures.receipts.to_string(), "signed and chained".into()),
     ];
@@ -147,7 +145,8 @@ fn tiles(html: &mut String, figures: &Figures) {
 }
 
 fn invariants(figures: &Figures) -> String {
-    if figures.violations.is_empty() { "all held".into() } else { "broken".into() }
+    let broken = figures.violations.iter().any(|(_, violation)| !violation.invariant.numbers().is_empty());
+    if broken { "broken".into() } else { "all held".into() }
 }
 
 fn worst(html: &mut String, figures: &Figures, subject: &Subject<'_>) {
@@ -158,7 +157,7 @@ fn worst(html: &mut String, figures: &Figures, subject: &Subject<'_>) {
         html,
         "<section class=\"worst\" id=\"worst\"><h2>Worst site</h2><p class=\"name\">{}</p><p class=\"seen\">{}</p><dl>",
         site.site,
-        escape(&cut(&site.why, 160))
+        escape(&cut(&site.why, 110))
     );
     let rows = [
         ("Reached by", contact.to_owned()),

@@ -1,5 +1,8 @@
-//! `airlift-sim run`, `replay`, `shrink`, `report`, `list` and `schema`: scenarios as people and scripts run them.
+//! `airlift-sim run`, `replay`, `shrink`, `compare`, `report`, `list` and `schema`: scenarios as people and scripts run
+//! them.
 
+mod compare;
+mod list;
 mod report;
 mod shrink;
 mod stage;
@@ -13,12 +16,15 @@ use clap::ValueEnum;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use crate::bundle::{OwnBundleError, explained};
 use crate::progress::{Progress, memory_bytes_peak, uptime_ms};
-use crate::scenario::{SCHEMA, Scenario, ScenarioError, Span};
+use crate::scenario::{ScenarioError, Span};
 use crate::world::{Outcome, World, WorldError, run_twice};
+pub(crate) use compare::CompareArgs;
+pub(crate) use list::{CompletionArgs, ListArgs};
 pub(crate) use report::ReportArgs;
 pub(crate) use shrink::ShrinkArgs;
-use stage::StageArgs;
+use stage::{Stage, StageArgs};
 
 /// What `run` is asked for.
 #[derive(Debug, clap::Args)]
@@ -38,14 +44,6 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     twice: bool,
     /// How results are printed; json ends with one object
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-}
-
-/// What `list` is asked for.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ListArgs {
-    /// How the list is printed
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
@@ -77,6 +75,16 @@ enum RunError {
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
     World(#[from] WorldError),
+    #[error("a bundle cannot be taken into the scenario")]
+    OwnBundle(#[from] OwnBundleError),
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0}")]
+    Usage(String),
     #[error("cannot print")]
     Print(#[from] io::Error),
     #[error("cannot write {}", path.display())]
@@ -114,6 +122,11 @@ pub(crate) fn shrink(arguments: &ShrinkArgs) -> ExitCode {
     finish(shrink::shrink(arguments))
 }
 
+/// Compares two releases, or two scenarios.
+pub(crate) fn compare(arguments: &CompareArgs) -> ExitCode {
+    finish(compare::compare(arguments))
+}
+
 /// Writes runs as a page.
 pub(crate) fn report(arguments: &ReportArgs) -> ExitCode {
     finish(report::report(arguments))
@@ -121,31 +134,17 @@ pub(crate) fn report(arguments: &ReportArgs) -> ExitCode {
 
 /// Lists the built-in scenarios.
 pub(crate) fn list(arguments: &ListArgs) -> ExitCode {
-    let print = || -> Result<bool, RunError> {
-        let mut out = io::stdout().lock();
-        let scenarios = Scenario::built_in();
-        if arguments.output == Output::Json {
-            let listed: Vec<_> = scenarios.iter().map(listing).collect();
-            writeln!(out, "{}", json!(listed))?;
-            return Ok(true);
-        }
-        for scenario in scenarios {
-            let (name, duration, sites) = (&scenario.name, scenario.duration, scenario.sites());
-            writeln!(out, "{name:<24} {duration:>5} {sites:>4} sites  {}", scenario.about)?;
-        }
-        Ok(true)
-    };
-    finish(print())
+    finish(list::list(arguments))
 }
 
-fn listing(scenario: &Scenario) -> serde_json::Value {
-    let (name, about) = (&scenario.name, &scenario.about);
-    json!({ "name": name, "about": about, "duration_ms": scenario.duration.ms(), "sites": scenario.sites() })
+/// Prints a completion script.
+pub(crate) fn complete(arguments: &CompletionArgs, command: clap::Command) -> ExitCode {
+    finish(list::complete(arguments, command))
 }
 
 /// Prints the schema.
 pub(crate) fn schema() -> ExitCode {
-    finish(io::stdout().lock().write_all(SCHEMA.as_bytes()).map(|()| true).map_err(RunError::from))
+    finish(list::schema())
 }
 
 /// 0 where all is well, 1 where something was found, 2 where it could not be run.
@@ -156,14 +155,8 @@ fn finish(outcome: Result<bool, RunError>) -> ExitCode {
         // A pipe that was closed has nobody who would read more.
         Err(RunError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
             // Without a standard error there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", explained(&error));
             ExitCode::from(2)
         }
     }
@@ -182,6 +175,14 @@ fn clock_ms(clock: ClockId) -> u64 {
     u64::try_from(read.tv_sec).unwrap_or(0) * 1000 + u64::try_from(read.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
+/// Tells beside the answer what a reader of it has to know.
+fn tell_notes(notes: &[String]) {
+    for note in notes {
+        // Without a standard error there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "note: {note}");
+    }
+}
+
 /// Writes a file that a person asked for.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
     std::fs::write(path, bytes).map_err(|source| RunError::Write { path: path.to_owned(), source })
@@ -190,16 +191,18 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
 fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
     let last = if arguments.lasts.is_some() { u64::MAX } else { arguments.seed };
     let seeds = arguments.seeds.clone().unwrap_or(arguments.seed..=last);
+    let stage = arguments.stage.read()?;
+    tell_notes(&stage.notes);
     let mut out = io::stdout().lock();
     let (mut totals, mut progress) = (Totals::default(), Progress::new());
     let name = arguments.stage.scenario.as_str();
     for seed in seeds.clone() {
         totals.last_seed = seed;
-        let scenario = arguments.stage.read()?;
         let (began_ms, wall_began_ms) = (cpu_ms(), uptime_ms());
         let outcome = match arguments.twice {
-            true => run_twice(&scenario, seed)?,
-            false => World::new(scenario, seed)?.run_watched(|world| progress.look(name, seed, world)),
+            true => run_twice(&stage.scenario, seed)?,
+            false => World::new(stage.scenario.clone(), seed)?
+                .run_watched(|world| progress.look(name, seed, world)),
         };
         let spent_ms = cpu_ms() - began_ms;
         totals.wall_ms += uptime_ms() - wall_began_ms;
@@ -336,7 +339,8 @@ impl Totals {
 }
 
 fn replay_one(arguments: &ReplayArgs) -> Result<bool, RunError> {
-    let scenario = arguments.stage.read()?;
+    let Stage { scenario, notes } = arguments.stage.read()?;
+    tell_notes(&notes);
     let (outcome, told) = World::new(scenario, arguments.seed)?.run_telling();
     let mut out = io::stdout().lock();
     // The story of the site where it went wrong; everybody's where that is not said.

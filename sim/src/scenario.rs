@@ -2,17 +2,20 @@
 //!
 //! Every table refuses fields that it does not know, and `scenarios/schema.json` says the same to editors.
 
+mod fleet;
+mod own;
 mod span;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use airlift_bundles::document::enrolment::ContactClass;
 use airlift_bundles::ids::{AppName, IdError, Name, SiteId, Version};
 use airlift_hub::plan::select::{Selector, SelectorError};
 use serde::{Deserialize, Serialize};
 
+pub use fleet::{FLEET_BYTES_MAX, FleetError};
 pub use span::Span;
 
 /// The scenarios that are part of the program, in the order in which they are listed.
@@ -132,6 +135,14 @@ pub struct LinkSpec {
 }
 
 impl Group {
+    /// Its labels, with that of its name.
+    #[must_use]
+    pub fn all_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        labels.entry("group".into()).or_insert_with(|| self.name.to_string());
+        labels
+    }
+
     /// The name of its site of this number, which begins at 1.
     ///
     /// # Errors
@@ -173,6 +184,9 @@ pub struct ReleaseSpec {
     /// Bytes that travel, in the place of the small bundle's own.
     #[serde(default)]
     pub bytes: Option<u64>,
+    /// A bundle of an operator, with its release: its objects and sizes in the place of the sample app's.
+    #[serde(default)]
+    pub bundle: Option<PathBuf>,
     /// How long it may take to become healthy.
     #[serde(default = "timeout")]
     pub timeout: Span,
@@ -421,6 +435,9 @@ pub enum ScenarioError {
     /// A selector is not one.
     #[error("not a selector: {0}")]
     Selector(#[from] SelectorError),
+    /// A fleet that cannot take the place of the scenario's.
+    #[error("the fleet cannot be taken")]
+    Fleet(#[from] FleetError),
     /// It contradicts itself.
     #[error("{0}")]
     Senseless(String),

@@ -52,6 +52,7 @@ use airlift_hub::db::{DbError, MigrateError};
 use airlift_hub::init::RootRefused;
 use airlift_hub::plan::select::Selector;
 
+use crate::bundle::OwnBundleError;
 use crate::cluster::{Model, Settings};
 use crate::invariants::{Invariant, Ledger, Violation};
 use crate::scenario::{Group, Scenario};
@@ -106,6 +107,9 @@ pub enum WorldError {
     /// Enrolment.
     #[error("a site cannot be enrolled")]
     Enrol(#[from] EnrolError),
+    /// An operator's own bundle.
+    #[error("a bundle cannot be taken into the scenario")]
+    OwnBundle(#[from] OwnBundleError),
     /// A document.
     #[error("refused: {0}")]
     Refused(String),
@@ -486,8 +490,7 @@ fn make_site(
     )?;
     let disk = Disk::default();
     at_once(disk.durable.commit(writes))?;
-    let mut labels = group.labels.clone();
-    labels.entry("group".into()).or_insert_with(|| group.name.to_string());
+    let labels = group.all_labels();
     let uids = random.below(1 << 32);
     let mut clock = WallClock::right();
     clock.start(group.clock, 0);

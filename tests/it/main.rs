@@ -17,6 +17,7 @@ mod mqtt_fleet;
 mod offline;
 mod once;
 mod other_processor;
+mod report;
 mod rollback;
 mod skopeo;
 mod sources;

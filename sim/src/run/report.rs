@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::stage::StageArgs;
-use super::{RunError, parse_seeds, write_file};
+use super::stage::{Stage, StageArgs};
+use super::{RunError, parse_seeds, tell_notes, write_file};
 use crate::cluster::NOT_MODELLED;
 use crate::figures::{Collection, Figures};
 use crate::report::{Subject, page};
@@ -17,6 +17,8 @@ use crate::world::World;
 #[command(after_help = "Examples:
   airlift-sim report bad-release --to bad-release.html
   airlift-sim report chaos --seeds 1..10 --sites 20 --to chaos.html
+  airlift site list -o json > fleet.json
+  airlift-sim report power-cuts --fleet fleet.json --bundle shop-1.tar --bundle shop-2.tar --root roots/ --to shop.html
 
 The page needs no network and runs no script. Exits with 1 where a run violated something; the page is written anyway.")]
 pub(crate) struct ReportArgs {
@@ -35,7 +37,8 @@ pub(crate) struct ReportArgs {
 
 /// Runs a scenario and writes the page; `false` where something was violated.
 pub(super) fn report(arguments: &ReportArgs) -> Result<bool, RunError> {
-    let scenario = arguments.stage.read()?;
+    let Stage { scenario, notes } = arguments.stage.read()?;
+    tell_notes(&notes);
     let seeds = arguments.seeds.clone().unwrap_or(arguments.seed..=arguments.seed);
     let figures = collect(&scenario, seeds)?;
     let subject = Subject {
@@ -43,7 +46,7 @@ pub(super) fn report(arguments: &ReportArgs) -> Result<bool, RunError> {
         about: &scenario.about,
         duration_ms: scenario.duration.ms(),
         replay: &arguments.stage.replay(),
-        notes: &[],
+        notes: &notes,
         not_modelled: &NOT_MODELLED,
         scenario: &scenario.to_toml(),
     };

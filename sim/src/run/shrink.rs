@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::stage::StageArgs;
-use super::{Output, RunError, monotonic_ms, write_file};
+use super::stage::{Stage, StageArgs};
+use super::{Output, RunError, monotonic_ms, tell_notes, write_file};
 use crate::scenario::Span;
 use crate::shrink::{Failing, Found, Search, Size};
 
@@ -39,7 +39,8 @@ pub(crate) struct ShrinkArgs {
 
 /// Shrinks a run; `false` where there was nothing to shrink.
 pub(super) fn shrink(arguments: &ShrinkArgs) -> Result<bool, RunError> {
-    let scenario = arguments.stage.read()?;
+    let Stage { scenario, notes } = arguments.stage.read()?;
+    tell_notes(&notes);
     let until_ms = monotonic_ms() + arguments.within.ms();
     let mut goes_on = || monotonic_ms() < until_ms;
     let mut tell = |failing: &Failing, runs: u64| {

@@ -27,6 +27,7 @@ use serde_json::Value;
 
 use super::WorldError;
 use super::trust::Trust;
+use crate::bundle::OwnBundle;
 use crate::demo::image::write_image;
 use crate::scenario::{ReleaseSpec, Scenario};
 
@@ -111,16 +112,56 @@ fn write_app(folder: &Path, spec: &ReleaseSpec, platform: &Platform) -> io::Resu
     write_image(&folder.join("image"), &image, version.as_str(), platform)
 }
 
+/// Takes an operator's own bundle in: its statement is signed anew, for this fleet, with the simulator's keys.
+fn take_in(
+    bundle: &OwnBundle,
+    spec: &ReleaseSpec,
+    (fleet, trust): (&FleetId, &Trust),
+    platform: &Platform,
+    blobs: &Path,
+    store: &MemoryStore,
+) -> Result<Published, WorldError> {
+    let mut statement = bundle.statement().clone();
+    let release = &mut statement.predicate;
+    if (&release.app, &release.version, release.seq) != (&spec.app, &spec.version, spec.seq) {
+        let text = format!("the bundle is {} {} number {}", release.app, release.version, release.seq);
+        return Err(WorldError::Refused(format!("release {} {}: {text}", spec.app, spec.version)));
+    }
+    (release.fleet_id, release.epoch, release.prev) = (fleet.clone(), 0, None);
+    for (sha256, size) in bundle.unpack(blobs)? {
+        at_once(store.commit(vec![Write::PutBlob(BlobRow { sha256, size })]))?;
+    }
+    let envelope = trust.release(&statement);
+    let sha256 = Envelope::draft(&statement).digest();
+    let row = DocumentRow { sha256, envelope: envelope.as_slice().into() };
+    at_once(store.commit(vec![Write::PutDocument(row)]))?;
+    let bytes = spec.bytes.unwrap_or_else(|| bundle.bytes(platform));
+    Ok(Published { envelope, sha256, bundle: statement.bundle(), statement, bytes })
+}
+
 impl Library {
     /// Packs and signs everything that a scenario releases.
     pub(crate) fn new(scenario: &Scenario, fleet: &FleetId, trust: &Trust) -> Result<Self, WorldError> {
         let folder = tempfile::tempdir()?;
-        let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
+        let mut platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
+        let mut own = BTreeMap::new();
+        for (number, path) in
+            scenario.release.iter().enumerate().filter_map(|(n, spec)| Some((n, spec.bundle.as_ref()?)))
+        {
+            let bundle = OwnBundle::open(path)?;
+            platform = bundle.platform(&platform);
+            own.insert(number, bundle);
+        }
         let (state, store) = (folder.path().join("state"), Arc::new(MemoryStore::default()));
         let blobs = state.join("blobs/sha256");
         std::fs::create_dir_all(&blobs)?;
         let mut releases = BTreeMap::new();
         for (number, spec) in scenario.release.iter().enumerate() {
+            if let Some(bundle) = own.get(&number) {
+                let published = take_in(bundle, spec, (fleet, trust), &platform, &blobs, &store)?;
+                releases.insert((spec.app.clone(), spec.version.clone()), published);
+                continue;
+            }
             let (source, layout) =
                 (folder.path().join(format!("source-{number}")), folder.path().join(format!("{number}")));
             write_app(&source, spec, &platform)?;
