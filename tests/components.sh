@@ -38,6 +38,8 @@ install_packages() { # [PROGRAM PACKAGE…]: these too
 			openssl openssl
 			/usr/lib/python3/dist-packages/securesystemslib python3-securesystemslib
 			/etc/ssl/certs/ca-certificates.crt ca-certificates
+			/usr/sbin/mosquitto mosquitto
+			mosquitto_sub mosquitto-clients
 		END
         [ $# = 0 ] || printf '%s %s\n' "$@"
     )

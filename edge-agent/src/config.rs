@@ -64,6 +64,9 @@ pub struct HubEntry {
     /// Port of MQTT over TLS.
     #[serde(default = "mqtt_port")]
     pub mqtt_port: u16,
+    /// Where MQTT is spoken, if elsewhere: a broker stands between.
+    #[serde(default)]
+    pub mqtt_host: Option<String>,
 }
 
 fn https_port() -> u16 {
@@ -76,7 +79,8 @@ fn mqtt_port() -> u16 {
 
 impl From<HubEntry> for HubAddress {
     fn from(entry: HubEntry) -> Self {
-        Self { host: entry.host, https_port: entry.https_port, mqtt_port: entry.mqtt_port }
+        let HubEntry { host, https_port, mqtt_port, mqtt_host } = entry;
+        Self { host, https_port, mqtt_port, mqtt_host }
     }
 }
 

@@ -180,6 +180,7 @@ impl Core {
             Event::LinkUp { conn, .. } => self.on_link_up(t, conn),
             Event::LinkDown { conn, .. } => self.on_link_down(t, conn),
             Event::RootHint { version } => self.on_root_hint(t, version),
+            Event::RollCall { id, over_ms, retained } => self.on_roll_call(t, id, over_ms, retained),
             Event::AssignmentHint { sha256 } => self.on_assignment_hint(t, sha256),
             Event::Document { expected, carrier, bytes } => self.on_document(t, expected, &carrier, &bytes),
             Event::MediaIn { media } => self.on_media_in(t, media),

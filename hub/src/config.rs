@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use airlift_bundles::document::enrolment::HubAddress;
 use airlift_bundles::ids::Name;
@@ -99,12 +100,53 @@ pub struct Config {
     /// The MQTT listener.
     #[serde(default = "Listen::mqtt")]
     pub mqtt: Listen,
+    /// The broker that stands between hub and sites; without one the hub's own endpoint listens.
+    #[serde(default)]
+    pub broker: Option<BrokerPlace>,
     /// First level of the MQTT topics.
     #[serde(default = "default_prefix")]
     pub topic_prefix: Name,
     /// Bytes a second of content that the hub sends over MQTT, to all sites together.
     #[serde(default = "default_rate")]
     pub content_bytes_per_s: u64,
+}
+
+/// Where a broker is, for the hub and for sites alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerPlace {
+    /// Host name or address, which its certificate names.
+    pub host: String,
+    /// Port of MQTT over TLS.
+    #[serde(default = "mqtt_port")]
+    pub port: u16,
+}
+
+impl FromStr for BrokerPlace {
+    type Err = NoBrokerPlace;
+
+    /// Reads `mqtts://HOST[:PORT]`; an IPv6 address stands in brackets.
+    fn from_str(text: &str) -> Result<Self, NoBrokerPlace> {
+        let refuse = || NoBrokerPlace(text.chars().take(200).collect());
+        let rest = text.strip_prefix("mqtts://").ok_or_else(refuse)?;
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| refuse())?),
+            _ => (rest, mqtt_port()),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_host = !host.is_empty()
+            && !host.contains(|letter: char| "/?#@".contains(letter) || letter.is_whitespace());
+        if is_host { Ok(Self { host: host.to_owned(), port }) } else { Err(refuse()) }
+    }
+}
+
+/// Not the address of a broker.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address of a broker: write mqtts://HOST:PORT")]
+pub struct NoBrokerPlace(String);
+
+fn mqtt_port() -> u16 {
+    8883
 }
 
 /// Where a listener listens.
@@ -124,7 +166,7 @@ impl Listen {
     }
 
     fn mqtt() -> Self {
-        Self { bind: any_address(), port: 8883 }
+        Self { bind: any_address(), port: mqtt_port() }
     }
 }
 
@@ -174,6 +216,7 @@ impl Config {
             hosts,
             https: Listen::https(),
             mqtt: Listen::mqtt(),
+            broker: None,
             topic_prefix: default_prefix(),
             content_bytes_per_s: default_rate(),
         }
@@ -195,7 +238,10 @@ impl Config {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let hosts: Vec<String> = self.hosts.iter().map(|host| format!("{host:?}")).collect();
-        format!(
+        let broker = self.broker.as_ref().map(|BrokerPlace { host, port }| {
+            format!("\n# The broker between this hub and its sites; [mqtt] is not listened on.\n[broker]\nhost = {host:?}\nport = {port}\n")
+        });
+        let text = format!(
             "# Names and addresses under which sites and operators reach this hub.\nhosts = [{}]\n\
              # First level of the MQTT topics.\ntopic_prefix = \"{}\"\n\
              # Bytes a second of content over MQTT, to all sites together.\ncontent_bytes_per_s = {}\n\n\
@@ -207,13 +253,20 @@ impl Config {
             self.https.port,
             self.mqtt.bind,
             self.mqtt.port,
-        )
+        );
+        text + &broker.unwrap_or_default()
     }
 
     /// The addresses that a grant carries, with the ports that are really listened on.
     #[must_use]
     pub fn addresses(&self, https_port: u16, mqtt_port: u16) -> Vec<HubAddress> {
-        let address = |host: &String| HubAddress { host: host.clone(), https_port, mqtt_port };
+        let mqtt_host = self.broker.as_ref().map(|broker| broker.host.clone());
+        let address = |host: &String| HubAddress {
+            host: host.clone(),
+            https_port,
+            mqtt_port,
+            mqtt_host: mqtt_host.clone(),
+        };
         self.hosts.iter().take(8).map(address).collect()
     }
 }
@@ -229,6 +282,33 @@ mod tests {
         let config = Config::new(vec!["hub.example".into(), "10.0.0.1".into()]);
         fs::write(data.config(), config.to_toml()).unwrap();
         assert_eq!(Config::load(&data).unwrap(), config);
+    }
+
+    #[test]
+    fn sites_are_sent_to_the_broker_and_what_is_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path());
+        let mut config = Config::new(vec!["hub.example".into()]);
+        config.broker = Some("mqtts://[2001:db8::1]:1883".parse().unwrap());
+        fs::write(data.config(), config.to_toml()).unwrap();
+        let read = Config::load(&data).unwrap();
+        assert_eq!(read, config);
+        let [address] = &read.addresses(8443, 1883)[..] else { panic!() };
+        assert_eq!((address.host.as_str(), address.mqtt_host()), ("hub.example", "2001:db8::1"));
+    }
+
+    #[test]
+    fn only_an_address_with_tls_is_a_brokers() {
+        let broker = |text: &str| text.parse::<BrokerPlace>();
+        assert_eq!(
+            broker("mqtts://b.example").unwrap(),
+            BrokerPlace { host: "b.example".into(), port: 8883 }
+        );
+        for wrong in
+            ["mqtt://b.example", "b.example", "mqtts://", "mqtts://b:x", "mqtts://u@b", "mqtts://a b"]
+        {
+            assert!(broker(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use airlift_bundles::ids::SiteId;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,14 +19,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Config, ConfigError, DataDir, Listen};
+use crate::config::{BrokerPlace, Config, ConfigError, DataDir, Listen};
 use crate::init::{InitError, write_file};
+use crate::publish::broker::{self, Broker, BrokerSettings, HUB_NAME};
 use crate::publish::endpoint::{self, Endpoint, SessionsFailed};
 use crate::publish::ingest::Collector;
 use crate::publish::known::KnownSites;
 use crate::publish::{self, Line};
 use crate::server::{Hub, Ports};
-use crate::tls::{ClientAuth, TlsError, server_config};
+use crate::tls::{ClientAuth, TlsError, client_config, server_config};
 
 /// HTTPS connections at once; further ones wait in the listen queue.
 const CONNECTIONS_MAX: usize = 1024;
@@ -142,19 +144,15 @@ pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError>
         server_config(chain.clone(), &hub.leaf_key, hub.site_ca.certificate(), client_auth, protocols)
     };
     let https_tls = tls(ClientAuth::Optional, &[b"h2", b"http/1.1"])?;
-    let mqtt_tls = tls(ClientAuth::Required, &[])?;
-
-    let (https, mqtt) = (bind(&hub.config.https).await?, bind(&hub.config.mqtt).await?);
-    let ports = Ports { https: port(&https, &hub.config.https), mqtt: port(&mqtt, &hub.config.mqtt) };
-    hub.set_ports(ports);
-    let prefix = hub.config.topic_prefix.clone();
-    let limits = endpoint::Limits::default();
-    let endpoint = Endpoint::open(prefix, limits, hub.db.clone(), Collector::new(&hub)).await?;
-    hub.set_line(Line::new(endpoint.publisher(), hub.config.content_bytes_per_s));
-
+    let https = bind(&hub.config.https).await?;
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    tasks.spawn(endpoint.serve(mqtt, mqtt_tls, KnownSites(Arc::clone(&hub)), until(stopped.clone())));
+    let mqtt = match hub.config.broker.clone() {
+        None => open_endpoint(&hub, tls(ClientAuth::Required, &[])?, &stopped, &mut tasks).await?,
+        Some(place) => link_broker(&hub, place, &stopped, &mut tasks)?,
+    };
+    let ports = Ports { https: port(&https, &hub.config.https), mqtt };
+    hub.set_ports(ports);
     tasks.spawn(serve_https(https, https_tls, crate::api::router(Arc::clone(&hub)), stopped.clone()));
     tasks.spawn({
         let line = publish::run(Arc::clone(&hub));
@@ -170,6 +168,41 @@ pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError>
     write_file(&hub.data.path().join("ports"), text.as_bytes(), 0o644)?;
     tracing::info!(https = ports.https, mqtt = ports.mqtt, fleet = %hub.fleet, "hub serves");
     Ok(Running { hub, stop, tasks, _lock: lock })
+}
+
+/// Opens the line that the hub has built in; its port.
+async fn open_endpoint(
+    hub: &Arc<Hub>,
+    tls: Arc<rustls::ServerConfig>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<u16, ServeError> {
+    let listener = bind(&hub.config.mqtt).await?;
+    let port = port(&listener, &hub.config.mqtt);
+    let (prefix, limits) = (hub.config.topic_prefix.clone(), endpoint::Limits::default());
+    let endpoint = Endpoint::open(prefix, limits, hub.db.clone(), Collector::new(hub)).await?;
+    hub.set_line(Line::new(endpoint.publisher(), hub.config.content_bytes_per_s));
+    tasks.spawn(endpoint.serve(listener, tls, KnownSites(Arc::clone(hub)), until(stopped.clone())));
+    Ok(port)
+}
+
+/// Opens the line over a broker; the broker's port.
+fn link_broker(
+    hub: &Arc<Hub>,
+    place: BrokerPlace,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<u16, ServeError> {
+    let certificate = hub.site_ca.issue_client(&hub.fleet, HUB_NAME, &hub.leaf_key)?;
+    let tls = client_config(certificate, &hub.leaf_key, hub.hub_ca.certificate())?;
+    let broker = Broker::new(hub.config.topic_prefix.clone());
+    hub.set_line(Line::new(broker.clone(), hub.config.content_bytes_per_s));
+    let settings = BrokerSettings { host: place.host, port: place.port, tls };
+    let known = Arc::downgrade(hub);
+    let is_known = move |site: &SiteId| known.upgrade().is_some_and(|hub| hub.is_enrolled(site));
+    let ingest = Arc::new(Collector::new(hub));
+    tasks.spawn(broker::run(broker, settings, ingest, is_known, until(stopped.clone())));
+    Ok(place.port)
 }
 
 /// Serves until SIGTERM or SIGINT; for a program's main.

@@ -28,7 +28,7 @@ use crate::uploads::Uploads;
 pub struct Ports {
     /// HTTPS.
     pub https: u16,
-    /// MQTT over TLS.
+    /// MQTT over TLS: the broker's, where there is one.
     pub mqtt: u16,
 }
 
@@ -159,6 +159,18 @@ impl Hub {
         directory.by_tls_key.get(&Sha256Digest::of(spki)).cloned()
     }
 
+    /// How many sites there are.
+    #[must_use]
+    pub fn site_count(&self) -> u64 {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner).keys.len() as u64
+    }
+
+    /// Whether a site is enrolled and was not revoked since.
+    #[must_use]
+    pub fn is_enrolled(&self, site: &SiteId) -> bool {
+        self.site_keys(site).iter().any(|key| !key.revoked)
+    }
+
     /// The newest root.
     #[must_use]
     pub fn root(&self) -> Option<Arc<TrustedRoot>> {
@@ -199,7 +211,8 @@ impl Hub {
     /// The ports that are listened on: those of the settings until then.
     #[must_use]
     pub fn ports(&self) -> Ports {
-        let configured = Ports { https: self.config.https.port, mqtt: self.config.mqtt.port };
+        let mqtt = self.config.broker.as_ref().map_or(self.config.mqtt.port, |broker| broker.port);
+        let configured = Ports { https: self.config.https.port, mqtt };
         self.ports.get().copied().unwrap_or(configured)
     }
 

@@ -15,7 +15,8 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use x509_parser::prelude::FromDer as _;
 
@@ -125,6 +126,23 @@ impl Authority {
         Ok(leaf.signed_by(key, &self.issuer)?.der().clone())
     }
 
+    /// Issues the hub's certificate as a client of a broker, which knows it by this common name.
+    ///
+    /// # Errors
+    /// [`TlsError::Certificate`].
+    pub fn issue_client(
+        &self,
+        fleet: &FleetId,
+        common: &str,
+        key: &KeyPair,
+    ) -> Result<CertificateDer<'static>, TlsError> {
+        let mut leaf = params(common, fleet);
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        leaf.use_authority_key_identifier_extension = true;
+        Ok(leaf.signed_by(key, &self.issuer)?.der().clone())
+    }
+
     /// Issues a site's certificate, whose common name is the site's id and MQTT client id; PEM.
     ///
     /// # Errors
@@ -146,7 +164,9 @@ pub fn generate_key() -> Result<String, TlsError> {
     Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?.serialize_pem())
 }
 
-fn to_pem(certificate: &CertificateDer<'_>) -> String {
+/// A certificate as PEM.
+#[must_use]
+pub fn to_pem(certificate: &CertificateDer<'_>) -> String {
     use base64::Engine as _;
     let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
     let lines: Vec<&str> =
@@ -219,6 +239,37 @@ pub fn server_config(
         .with_single_cert(chain, key)?;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+/// The TLS settings with which the hub connects to a broker: its own certificate, issued by the site CA, and a server
+/// that the hub CA has vouched for.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn client_config(
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+    hub_ca: &CertificateDer<'static>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(hub_ca.clone())?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_details(provider, Arc::new(FixedTime))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)?;
+    Ok(Arc::new(config))
+}
+
+/// A clock that says 1970 keeps the hub from no broker.
+#[derive(Debug)]
+struct FixedTime;
+
+impl TimeProvider for FixedTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(VERIFIED_AT))
+    }
 }
 
 /// Accepts what the site CA issued, at whatever time it is: the hub knows each site by its key.

@@ -6,6 +6,7 @@
 
 mod api;
 mod audit;
+mod broker;
 mod crowd;
 mod field;
 mod fleet;
@@ -33,6 +34,7 @@ use crate::demo::failure::DemoError;
 use crate::demo::process::Process;
 use crate::demo::tools::Tools;
 use api::Api;
+use broker::Broker;
 use field::Field;
 use host::Spent;
 use load::{Measured, Orders};
@@ -45,6 +47,8 @@ pub(crate) use crowd::CrowdArgs;
 const CROWD_MAX: u32 = 2_500;
 /// Time for every site to connect, to become healthy, or to be rid of its receipts.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two questions to the hub who is connected: it looks at every site for the answer.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a killed hub stays dead.
 const DEAD: Duration = Duration::from_secs(1);
 
@@ -66,7 +70,7 @@ pub(crate) struct LiveArgs {
     /// For how long: seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Then raise the rate by a quarter at a time while 99 of 100 assignments take less than a second
+    /// Then raise or lower the rate, a quarter at a time, to the last at which 99 of 100 take less than a second
     #[arg(long)]
     fastest: bool,
     /// Kill the hub so many times under half that load
@@ -75,6 +79,9 @@ pub(crate) struct LiveArgs {
     /// Leave everything alone at the end, and then read the hub's memory: seconds
     #[arg(long, default_value_t = 0)]
     idle: u64,
+    /// Put mosquitto between hub and sites; then kills take hub, broker and both in turn
+    #[arg(long, value_name = "PROGRAM", num_args = 0..=1, default_missing_value = "/usr/sbin/mosquitto")]
+    broker: Option<PathBuf>,
     /// Where everything is made: an absent or empty directory [default: a new one, removed at the end]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -193,16 +200,46 @@ async fn stage(arguments: &LiveArgs) -> Result<Report, LiveError> {
     report
 }
 
-/// The hub of a run, and whoever asks it.
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Hub,
+    Broker,
+    Both,
+}
+
+impl Victim {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hub => "hub",
+            Self::Broker => "broker",
+            Self::Both => "hub and broker",
+        }
+    }
+}
+
+/// The hub of a run, the broker before it, where there is one, and whoever asks them.
 struct Host {
     tools: Tools,
     process: Option<Process>,
+    broker: Option<Broker>,
     api: Api,
 }
 
 impl Host {
-    /// Starts the hub, and waits until it answers.
+    /// Starts what does not run.
     async fn start(&mut self) -> Result<(), LiveError> {
+        if let Some(broker) = &mut self.broker {
+            broker.start(&self.tools).await?;
+        }
+        if self.process.is_none() {
+            self.start_hub().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the hub, and waits until it answers.
+    async fn start_hub(&mut self) -> Result<(), LiveError> {
         let mut command: Command = self.tools.service("airlift", &["hub", "serve", "--data", "hub"]);
         command.env("AIRLIFT_LOG", "warn");
         let mut process = Process::start("the hub", command, &self.tools.dir().join("logs/hub.log"))?;
@@ -217,10 +254,34 @@ impl Host {
         Ok(())
     }
 
-    /// Ends it as a power cut would.
-    async fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
+    /// Ends them as a power cut would.
+    async fn kill(&mut self, victim: Victim) {
+        if victim != Victim::Broker
+            && let Some(process) = self.process.take()
+        {
             process.kill().await;
+        }
+        if victim != Victim::Hub
+            && let Some(broker) = &mut self.broker
+        {
+            broker.kill().await;
+        }
+    }
+
+    /// Waits until the hub knows so many sites as connected.
+    async fn wait_connected(&self, all: usize) -> Result<(), LiveError> {
+        let until_ns = now_ns() + u64::try_from(PATIENCE.as_nanos()).unwrap_or(u64::MAX);
+        loop {
+            let connected = self.info().await?.sites.connected;
+            if usize::try_from(connected) == Ok(all) {
+                return Ok(());
+            }
+            if now_ns() > until_ns {
+                return Err(LiveError::Failed(format!(
+                    "the hub knows {connected} of {all} sites as connected"
+                )));
+            }
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -247,7 +308,12 @@ async fn play(arguments: &LiveArgs, dir: &Path, sites_dir: &Path) -> Result<Repo
 
     let tools = Tools::install(dir)?;
     let [https_port, mqtt_port] = free_ports()?;
-    fleet::found(&tools, https_port, mqtt_port).await?;
+    let broker = arguments.broker.as_deref().map(|program| Broker::new(program, mqtt_port));
+    fleet::found(&tools, https_port, mqtt_port, broker.is_some()).await?;
+    if let Some(broker) = &broker {
+        broker.install(&tools).await?;
+        report.set("broker", "mosquitto");
+    }
     let began_ns = now_ns();
     let hub_key = fleet::enrol(&tools, sites_dir, count).await?;
     report.enrolled((now_ns() - began_ns) / 1_000_000);
@@ -255,7 +321,7 @@ async fn play(arguments: &LiveArgs, dir: &Path, sites_dir: &Path) -> Result<Repo
     let token = fleet::data(&tools).admin_token();
     let token = fs::read_to_string(&token).map_err(LiveError::io(token))?.trim().to_owned();
     let api = Api::new(https_port, hub_key, token)?;
-    let mut host = Host { tools: tools.clone(), process: None, api };
+    let mut host = Host { tools: tools.clone(), process: None, broker, api };
     host.start().await?;
     fleet::publish(&tools).await?;
     report.hub_starts(host.spent());
@@ -264,7 +330,7 @@ async fn play(arguments: &LiveArgs, dir: &Path, sites_dir: &Path) -> Result<Repo
     let outcome = act(arguments, &mut host, &mut field, &mut report).await;
     let outcome = match outcome {
         Ok(()) => {
-            host.kill().await;
+            host.kill(Victim::Both).await;
             let found = audit::compare(&fleet::data(&tools).database(), &field)?;
             report.found(found);
             Ok(report)
@@ -272,7 +338,7 @@ async fn play(arguments: &LiveArgs, dir: &Path, sites_dir: &Path) -> Result<Repo
         Err(error) => Err(error),
     };
     field.end().await;
-    host.kill().await;
+    host.kill(Victim::Both).await;
     outcome
 }
 
@@ -288,6 +354,7 @@ async fn act(
     field.order(Order::Go).await?;
     let connected_ms =
         field.wait("every site's connection", PATIENCE, |field| field.linked_since(1) == all).await?;
+    host.wait_connected(all).await?;
     report.connected(connected_ms, host.info().await?.sites.connected, before, host.spent());
 
     let release = newest_release(host).await?;
@@ -297,19 +364,23 @@ async fn act(
     report.installed(installed_ms, before, (host.spent(), field.spent()));
 
     let mut rate = arguments.rate;
-    let mut best = stretch(host, field, &mut orders, report, rate, arguments.seconds).await?;
-    while arguments.fastest && best {
-        rate += rate.div_ceil(4);
-        best = stretch(host, field, &mut orders, report, rate, arguments.seconds).await?;
+    let good = stretch(host, field, &mut orders, report, rate, arguments.seconds).await?;
+    while arguments.fastest && rate > 4 {
+        rate = if good { rate + rate / 4 } else { rate - rate / 4 };
+        if stretch(host, field, &mut orders, report, rate, arguments.seconds).await? != good {
+            break;
+        }
     }
 
     burst(host, field, report).await?;
-    for _ in 0..arguments.kills {
+    let victims =
+        if host.broker.is_some() { &[Victim::Hub, Victim::Broker, Victim::Both][..] } else { &[Victim::Hub] };
+    for victim in victims.iter().cycle().take(arguments.kills as usize).copied() {
         let length = Duration::from_secs(arguments.seconds.clamp(4, 20));
         let rate = (arguments.rate / 2).max(1);
         let kill = async {
             sleep(length / 2).await;
-            host.kill().await;
+            host.kill(victim).await;
             let dead_ns = now_ns();
             sleep(DEAD).await;
             host.start().await?;
@@ -317,10 +388,24 @@ async fn act(
         };
         let (measured, killed) = tokio::join!(orders.run(field, rate, length), kill);
         let (measured, (dead_ns, alive_ns)) = (measured?, killed?);
-        field.wait("every site's connection", PATIENCE, |field| field.linked_since(dead_ns) == all).await?;
-        let last_ns = field.sites.iter().map(|site| site.linked_ns).max().unwrap_or(alive_ns);
-        let again_ms = last_ns.saturating_sub(alive_ns) / 1_000_000;
-        report.killed(Kill { again_ms, failed_orders: measured.failed, lost: measured.lost });
+        // A hub behind a broker can go without any site's connection being broken.
+        let mut again_ns = alive_ns;
+        if host.broker.is_none() || victim != Victim::Hub {
+            let is_back = |field: &Field| field.linked_since(dead_ns) == all;
+            field.wait("every site's connection", PATIENCE, is_back).await?;
+            again_ns = field.sites.iter().map(|site| site.linked_ns).fold(alive_ns, u64::max);
+        }
+        host.wait_connected(all).await?;
+        if again_ns == alive_ns {
+            again_ns = now_ns();
+        }
+        let again_ms = (again_ns - alive_ns) / 1_000_000;
+        report.killed(Kill {
+            victim: victim.word(),
+            again_ms,
+            failed_orders: measured.failed,
+            lost: measured.lost,
+        });
     }
 
     let settled_ms = everywhere(host, field, &mut orders).await?;

@@ -4,6 +4,7 @@
 
 mod apply;
 mod idle;
+mod live;
 mod measure;
 mod sim;
 
@@ -16,13 +17,15 @@ use serde_json::Value;
 #[derive(Debug)]
 struct Wish {
     bench: String,
-    /// The agent as it is packaged, and its static build; for `sim` the simulator.
+    /// The agent as it is packaged, and its static build; for `sim` and `live` the simulator.
     agent: PathBuf,
     musl_agent: Option<PathBuf>,
     objects: usize,
     rounds: usize,
     minutes: u64,
     sites: Option<u64>,
+    rate: u64,
+    broker_sites: u64,
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         "apply" => apply::run(&wish.agent, wish.objects, wish.rounds),
         "idle" => idle::run(&wish.agent, wish.musl_agent.as_deref(), wish.minutes),
         "sim" => sim::run(&wish.agent, wish.sites),
+        "live" => live::run(&wish.agent, wish.sites.unwrap_or(10_000), wish.rate, wish.broker_sites),
         other => {
             say(&format!("there is no bench {other}"));
             return ExitCode::from(2);
@@ -45,8 +49,9 @@ fn main() -> ExitCode {
 
 fn read(mut words: impl Iterator<Item = String>) -> Option<Wish> {
     let (bench, agent) = (words.next()?, words.next()?.into());
-    let mut wish =
-        Wish { bench, agent, musl_agent: None, objects: 4000, rounds: 3, minutes: 24, sites: None };
+    let (musl_agent, sites) = (None, None);
+    let (objects, rounds, minutes, rate, broker_sites) = (4000, 3, 24, 500, 5000);
+    let mut wish = Wish { bench, agent, musl_agent, objects, rounds, minutes, sites, rate, broker_sites };
     while let Some(option) = words.next() {
         let value = words.next()?;
         match option.as_str() {
@@ -54,6 +59,8 @@ fn read(mut words: impl Iterator<Item = String>) -> Option<Wish> {
             "--objects" => wish.objects = value.parse().ok().filter(|objects| *objects >= 400)?,
             "--rounds" => wish.rounds = value.parse().ok().filter(|rounds| *rounds > 0)?,
             "--sites" => wish.sites = Some(value.parse().ok()?),
+            "--rate" => wish.rate = value.parse().ok().filter(|rate| *rate > 0)?,
+            "--broker-sites" => wish.broker_sites = value.parse().ok()?,
             "--minutes" => wish.minutes = value.parse().ok()?,
             _ => return None,
         }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a step of a story that fails ends it, wherever it stands")]
 
 mod bed;
+mod broker;
 mod cluster_contract;
 mod drift;
 mod holders;

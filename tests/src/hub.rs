@@ -135,6 +135,11 @@ impl Hub {
         });
     }
 
+    /// Starts another process in the hub's bed and namespace.
+    pub(crate) fn start_beside(&self, name: &str, program: &Path, arguments: &[String]) -> Process {
+        Process::start(&self.bed, &self.namespace, name, program, arguments, &[])
+    }
+
     /// Ends the hub as a power cut would.
     pub fn kill(&mut self) {
         self.process = None;

@@ -7,7 +7,7 @@
 //! ([`cluster`]), kept for the next test that needs one ([`site`]); where an API
 //! server alone is enough all tests share one ([`api_server`]). What a test
 //! sends there is made by [`image`], [`app`], [`sample`] and [`manifests`],
-//! signed and published at a [`hub`], passes the [`relay`], and arrives at an
+//! signed and published at a [`hub`], passes the [`relay`] and perhaps a [`broker`], and arrives at an
 //! [`agent`] that may look at its cluster through a [`gate`]. [`sightings`] keeps
 //! what was to be seen for moments only.
 
@@ -15,6 +15,7 @@ pub mod agent;
 pub mod api_server;
 pub mod app;
 pub mod bed;
+pub mod broker;
 pub mod certificates;
 pub mod clock;
 pub mod cluster;

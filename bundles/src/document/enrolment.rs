@@ -149,6 +149,17 @@ pub struct HubAddress {
     pub https_port: u16,
     /// Port of MQTT over TLS.
     pub mqtt_port: u16,
+    /// Where MQTT is spoken, if elsewhere: a broker stands between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt_host: Option<String>,
+}
+
+impl HubAddress {
+    /// The host of MQTT.
+    #[must_use]
+    pub fn mqtt_host(&self) -> &str {
+        self.mqtt_host.as_deref().unwrap_or(&self.host)
+    }
 }
 
 /// How a site is reached.

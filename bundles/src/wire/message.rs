@@ -57,6 +57,10 @@ pub struct HubState {
     pub jitter_ms: u64,
     /// Newest root.
     pub root_version: u64,
+    /// Where a broker stands between: sites that see another one than before say again who is there and what was
+    /// not acknowledged, each at its moment within `jitter_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roll_call: Option<RandomId>,
 }
 
 /// `u/get`: what a site wants, most urgent first.

@@ -1,6 +1,6 @@
 //! The connection to the hub, media, the one wake-up, and the end of the process.
 
-use airlift_bundles::ids::{Sha256Digest, SiteId, Timestamp};
+use airlift_bundles::ids::{RandomId, Sha256Digest, SiteId, Timestamp};
 
 use super::event::{ConnId, MediaId};
 use super::live::Link;
@@ -14,6 +14,8 @@ const CONNECT_MS_MAX: u64 = 300_000;
 const HEARD_EVERY_S: i64 = 3_600;
 /// After a start, sites spread their first attempt over this.
 const FIRST_CONNECT_MS: u64 = 1_000;
+/// Answers to a call of the roll are spread over this at most, whatever the hub advises.
+const ANSWER_MS_MAX: u64 = 300_000;
 /// A look that is due and could not be taken is tried again after this.
 const HELD_UP_MS: u64 = 250;
 
@@ -25,7 +27,11 @@ pub(super) fn backoff_ms(site: &SiteId, first_ms: u64, longest_ms: u64, attempt:
 }
 
 fn spread(site: &SiteId, attempt: u32, over_ms: u64) -> u64 {
-    let digest = Sha256Digest::of(format!("{site} {attempt}").as_bytes());
+    spread_by(&format!("{site} {attempt}"), over_ms)
+}
+
+fn spread_by(what: &str, over_ms: u64) -> u64 {
+    let digest = Sha256Digest::of(what.as_bytes());
     let [a, b, c, d, ..] = *digest.as_bytes();
     let drawn = u64::from(u32::from_le_bytes([a, b, c, d]));
     #[cfg(feature = "mutations")]
@@ -54,6 +60,8 @@ impl Core {
             resends: 0,
             status_at: t.now.mono_ms,
             lost_sent: false,
+            roll_call: None,
+            answer_at: None,
         };
         self.live.status_dirty = true;
         self.live.documents_due = t.now.mono_ms;
@@ -89,6 +97,28 @@ impl Core {
         let assignment = self.assignment_counter();
         let (conn_seq, root_version) = (self.meta.conn_seq, self.root.version);
         t.effect(Effect::Birth { conn, conn_seq, assignment, root_version });
+    }
+
+    /// Behind a broker, the hub may have been away while the connection stood, and has lost what was said meanwhile.
+    /// What stood at the broker before this connection began was answered by its beginning.
+    pub(super) fn on_roll_call(&mut self, t: &mut Turn, id: RandomId, over_ms: u64, retained: bool) {
+        if self.live.link.conn.is_none() {
+            return;
+        }
+        let moment = spread_by(&format!("{} {id}", self.meta.site), over_ms.min(ANSWER_MS_MAX));
+        let known = self.live.link.roll_call.replace(id);
+        let is_news = if known.is_some() { known != self.live.link.roll_call } else { !retained };
+        if is_news {
+            self.live.link.answer_at = Some(t.now.mono_ms + moment);
+        }
+    }
+
+    /// Says again who is there, and what was not acknowledged.
+    pub(super) fn answer_roll_call(&mut self, t: &mut Turn, conn: ConnId) {
+        if self.live.link.answer_at.take_if(|at| *at <= t.now.mono_ms).is_some() {
+            self.live.link.resend_at = Some(t.now.mono_ms);
+            self.birth(t, conn);
+        }
     }
 
     pub(super) fn on_link_down(&mut self, t: &mut Turn, conn: ConnId) {

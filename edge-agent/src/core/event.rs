@@ -5,7 +5,7 @@ use std::sync::Arc;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::receipt::Evidence;
 use airlift_bundles::document::status::NodeStatus;
-use airlift_bundles::ids::{AppName, Blake3Digest, Sha256Digest};
+use airlift_bundles::ids::{AppName, Blake3Digest, RandomId, Sha256Digest};
 
 use super::api::{ApiError, ApiReply};
 use super::object::{Gvk, Health, ObjectRef, Plan, Uid};
@@ -42,6 +42,15 @@ pub enum Event {
     RootHint {
         /// Its version.
         version: u64,
+    },
+    /// The hub, behind a broker, asks who is there; a hint.
+    RollCall {
+        /// Which call; the same one comes again with each connection.
+        id: RandomId,
+        /// Over how long the answers spread.
+        over_ms: u64,
+        /// It stood there before this connection.
+        retained: bool,
     },
     /// The hub names an assignment that is too large to come by itself; a hint.
     AssignmentHint {

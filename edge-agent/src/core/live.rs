@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use airlift_bundles::document::assignment::ReceiptMark;
 use airlift_bundles::document::status::{NodeStatus, SiteStatus};
-use airlift_bundles::ids::{AppName, Sha256Digest};
+use airlift_bundles::ids::{AppName, RandomId, Sha256Digest};
 
 use super::api::Found;
 use super::event::{ConnId, MediaId, OpId};
@@ -89,6 +89,9 @@ pub(super) struct Link {
     pub status_at: u64,
     /// What the hub lost was sent again over this connection.
     pub lost_sent: bool,
+    /// The last call of the roll, and when it is answered.
+    pub roll_call: Option<RandomId>,
+    pub answer_at: Option<u64>,
 }
 
 /// An operation under way.

@@ -226,6 +226,7 @@ impl Core {
     pub(super) fn flush_outbox(&mut self, t: &mut Turn) {
         let Some(conn) = self.live.link.conn else { return };
         let now_ms = t.now.mono_ms;
+        self.answer_roll_call(t, conn);
         if self.live.link.resend_at.is_some_and(|at| at <= now_ms) {
             self.live.link.sent_next = self.meta.receipt_acked_next;
             self.live.link.status_sent = 0;
@@ -270,7 +271,8 @@ impl Core {
     pub(super) fn outbox_deadline(&self) -> Option<u64> {
         self.live.link.conn?;
         let status_at = self.live.status_dirty.then_some(self.live.link.status_at);
-        status_at.into_iter().chain(self.live.link.resend_at).min()
+        let link = &self.live.link;
+        status_at.into_iter().chain(link.resend_at).chain(link.answer_at).min()
     }
 
     /// Writes the status row anew where it says something else than the last one that was sent.

@@ -170,7 +170,7 @@ impl Session {
             () = tokio::time::sleep(after) => {}
         }
         let Some(hub) = self.hub() else { return "no hub address is known".into() };
-        debug!(host = %hub.host, port = hub.mqtt_port, "connecting to hub");
+        debug!(host = hub.mqtt_host(), port = hub.mqtt_port, "connecting to hub");
         let (client, mut eventloop) = self.client(&hub);
         let inbox = Inbox::new(
             self.site.site.clone(),
@@ -187,7 +187,7 @@ impl Session {
                 event = eventloop.poll() => match event {
                     Ok(MqttEvent::Incoming(Packet::ConnAck(connack))) => {
                         up = true;
-                        info!(host = %hub.host, session_present = connack.session_present, "connected to hub");
+                        info!(host = hub.mqtt_host(), session_present = connack.session_present, "connected to hub");
                         self.subscribe(&client);
                         let event = Event::LinkUp { conn: self.conn, session_present: connack.session_present };
                         if self.events.send(event).await.is_err() {
@@ -230,7 +230,7 @@ impl Session {
     }
 
     fn client(&self, hub: &HubAddress) -> (AsyncClient, EventLoop) {
-        let mut options = MqttOptions::new(self.site.site.as_str(), &hub.host, hub.mqtt_port);
+        let mut options = MqttOptions::new(self.site.site.as_str(), hub.mqtt_host(), hub.mqtt_port);
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(&self.site.tls))))
             .set_keep_alive(KEEP_ALIVE)

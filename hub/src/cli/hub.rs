@@ -15,8 +15,9 @@ use super::output::{Format, OutputArgs, Table, line, print_json};
 use super::root::show::{read_chain, walk};
 use super::terminal::{Terminal, read_secret_text};
 use crate::api::types::{HubInfo, Reconcile, Reconciled, route};
-use crate::config::{Config, ConfigError, DataDir};
-use crate::init::{InitError, InitOptions, init, install_roots};
+use crate::config::{BrokerPlace, Config, ConfigError, DataDir};
+use crate::init::{InitError, InitOptions, init, install_roots, write_file};
+use crate::publish::broker::broker_files;
 use crate::serve::{self, ServeError};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,12 @@ pub(crate) enum HubCommand {
 
 Settings are in hub.toml in that directory. The hub signs nothing until a root names its director key.")]
     Init(Init),
+    /// Make what a broker needs to stand between the hub and its sites: certificate, key, and whom it admits
+    #[command(after_help = "Example:
+  airlift hub broker --data /var/lib/airlift-hub --host broker.example --out /etc/mosquitto/airlift
+
+Settings and rights for mosquitto are in deploy/broker/.")]
+    Broker(MakeBroker),
     /// Run the hub until it is told to stop (AIRLIFT_LOG: error, warn, info, debug, trace)
     Serve(Serve),
     /// See that the hub answers, and what it still needs
@@ -60,6 +67,9 @@ pub(crate) struct Init {
     /// Port of MQTT over TLS
     #[arg(long, default_value_t = 8883)]
     mqtt_port: u16,
+    /// The broker that stands between hub and sites, as mqtts://HOST:PORT; else the hub listens itself
+    #[arg(long, value_name = "URL")]
+    broker: Option<BrokerPlace>,
     /// Signed roots to install at once: files, or a folder of VERSION.json
     #[arg(long, value_name = "PATH")]
     root: Vec<PathBuf>,
@@ -71,6 +81,21 @@ pub(crate) struct Init {
 pub(crate) struct Serve {
     #[command(flatten)]
     data: DataArgs,
+    /// The broker that stands between hub and sites, as mqtts://HOST:PORT, in the place of hub.toml's
+    #[arg(long, value_name = "URL")]
+    broker: Option<BrokerPlace>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MakeBroker {
+    #[command(flatten)]
+    data: DataArgs,
+    /// A name or address under which hub and sites reach the broker; repeat
+    #[arg(long = "host", required = true, value_delimiter = ',')]
+    hosts: Vec<String>,
+    /// Where the files are written
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -142,6 +167,7 @@ impl From<InitError> for Failure {
 pub(crate) fn run(command: &HubCommand, context: &ContextName, terminal: Terminal) -> Result<(), Failure> {
     match command {
         HubCommand::Init(arguments) => make(arguments, terminal),
+        HubCommand::Broker(arguments) => make_broker(arguments, terminal),
         HubCommand::Serve(arguments) => serve(arguments),
         HubCommand::Check(arguments) => check(arguments, context, terminal),
         HubCommand::Reconcile(arguments) => reconcile(arguments, &context.client()?, terminal),
@@ -152,6 +178,7 @@ fn make(arguments: &Init, terminal: Terminal) -> Result<(), Failure> {
     let data = DataDir::new(&arguments.data.data);
     let mut config = Config::new(arguments.hosts.clone());
     (config.https.port, config.mqtt.port) = (arguments.https_port, arguments.mqtt_port);
+    config.broker.clone_from(&arguments.broker);
     let chain = match arguments.root.is_empty() {
         true => Vec::new(),
         false => read_chain(&arguments.root)?,
@@ -183,9 +210,32 @@ fn make(arguments: &Init, terminal: Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes what a broker needs. Made again it has another key and is as good: sites ask for the hub's authority.
+fn make_broker(arguments: &MakeBroker, terminal: Terminal) -> Result<(), Failure> {
+    let data = DataDir::new(&arguments.data.data);
+    let made = broker_files(&data, &arguments.hosts)?;
+    std::fs::create_dir_all(&arguments.out)?;
+    for (name, text, mode) in [
+        ("broker.pem", &made.certificate, 0o644),
+        ("broker.key", &made.key, 0o600),
+        ("site-ca.pem", &made.site_ca, 0o644),
+    ] {
+        let path = arguments.out.join(name);
+        write_file(&path, text.as_bytes(), mode)?;
+        line(path.display().to_string())?;
+    }
+    terminal.note(
+        "next: let the broker's own user read broker.key, and start the hub with --broker mqtts://HOST:PORT",
+    );
+    Ok(())
+}
+
 fn serve(arguments: &Serve) -> Result<(), Failure> {
     let data = DataDir::new(&arguments.data.data);
-    let config = Config::load(&data)?;
+    let mut config = Config::load(&data)?;
+    if arguments.broker.is_some() {
+        config.broker.clone_from(&arguments.broker);
+    }
     let level = std::env::var("AIRLIFT_LOG").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::INFO))

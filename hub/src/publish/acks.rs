@@ -11,6 +11,7 @@ use airlift_bundles::wire::{self, Topic};
 use bytes::Bytes;
 use rusqlite::Connection;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::endpoint::Qos;
 use crate::collect::take::receipt_mark;
@@ -18,6 +19,8 @@ use crate::db::DbError;
 use crate::db::rows::{sites, status};
 use crate::server::Hub;
 
+/// Acks that wait for their commit at once, so that they share it.
+const AT_ONCE: usize = 256;
 /// Time between two acks to one site.
 const SPACING: Duration = Duration::from_millis(250);
 
@@ -46,28 +49,36 @@ pub(super) async fn run(hub: Arc<Hub>) {
     while let Some(line) = hub.line() {
         line.acks.changed.notified().await;
         let round = tokio::time::sleep(SPACING);
-        for (site, outbox_epoch) in line.acks.take() {
-            if let Err(error) = send(&hub, &site, &outbox_epoch).await {
-                // Nothing is lost: the site sends its rows again, and is owed an ack again.
-                tracing::warn!(%site, %error, "ack was not sent");
+        let owed: Vec<(SiteId, RandomId)> = line.acks.take().into_iter().collect();
+        for group in owed.chunks(AT_ONCE) {
+            if let Err(error) = send_group(&hub, group.to_vec()).await {
+                // Nothing is lost: sites send their rows again, and are owed an ack again.
+                tracing::warn!(%error, sites = group.len(), "acks were not composed");
             }
         }
         round.await;
     }
 }
 
-/// The ack that the hub owes a site about an outbox, signed; `None` for a stranger.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn compose_ack(
-    hub: &Hub,
-    site: &SiteId,
-    outbox_epoch: &RandomId,
-) -> Result<Option<Vec<u8>>, DbError> {
-    let (name, epoch, fleet) = (site.clone(), outbox_epoch.clone(), hub.fleet.clone());
-    let facts = hub.db.read(move |connection| ack_rows(connection, &fleet, &name, &epoch));
-    Ok(facts.await?.map(|ack| hub.sign(&ack).to_json()))
+/// Reads what is held of all these sites at once, and publishes so that the acks share a commit.
+async fn send_group(hub: &Arc<Hub>, owed: Vec<(SiteId, RandomId)>) -> Result<(), DbError> {
+    let fleet = hub.fleet.clone();
+    let facts = hub.db.read(move |connection| {
+        let acks = owed.into_iter().map(|(site, epoch)| ack_rows(connection, &fleet, &site, &epoch));
+        acks.collect::<Result<Vec<Option<Ack>>, DbError>>()
+    });
+    let mut sending = JoinSet::new();
+    for ack in facts.await?.into_iter().flatten() {
+        let hub = Arc::clone(hub);
+        sending.spawn(async move {
+            if let Err(error) = send(&hub, &ack).await {
+                // As above.
+                tracing::warn!(site = %ack.site, %error, "ack was not sent");
+            }
+        });
+    }
+    while sending.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// How far a site's outbox and its newest chain are held; `None` for a stranger.
@@ -92,16 +103,10 @@ pub fn ack_rows(
     }))
 }
 
-async fn send(
-    hub: &Hub,
-    site: &SiteId,
-    outbox_epoch: &RandomId,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (Some(line), Some(ack)) = (hub.line(), compose_ack(hub, site, outbox_epoch).await?) else {
-        return Ok(());
-    };
-    let payload = wire::frame(&ack, &Limits::DEFAULT)?;
-    let topic = Topic::Ack(site.clone());
+async fn send(hub: &Hub, ack: &Ack) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Some(line) = hub.line() else { return Ok(()) };
+    let payload = wire::frame(&hub.sign(ack).to_json(), &Limits::DEFAULT)?;
+    let topic = Topic::Ack(ack.site.clone());
     line.publisher.publish(&topic, Bytes::from(payload), Qos::AtLeastOnce, false).await?;
     Ok(())
 }

@@ -56,21 +56,44 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 async fn publish_waiting(hub: &Arc<Hub>) -> Result<(), DbError> {
-    let sites = hub.db.read(waiting_sites).await;
+    let sites = hub.db.read(waiting_sites).await?;
+    for group in sites.chunks(AT_ONCE) {
+        publish_group(hub, group.to_vec()).await?;
+    }
+    Ok(())
+}
+
+/// Publishes what these sites should have: read at once, published side by side, marked at once.
+async fn publish_group(hub: &Arc<Hub>, sites: Vec<SiteId>) -> Result<(), DbError> {
+    let newest = hub.db.read(move |connection| {
+        let newest = sites.into_iter().map(|site| Ok((newest_desired(connection, &site)?, site)));
+        newest.collect::<Result<Vec<_>, DbError>>()
+    });
     let mut publishing = JoinSet::new();
-    for site in sites? {
-        while publishing.len() >= AT_ONCE {
-            publishing.join_next().await;
-        }
+    for (assignment, site) in newest.await? {
+        let Some(assignment) = assignment else { continue };
         let hub = Arc::clone(hub);
         publishing.spawn(async move {
-            if let Err(error) = publish_desired(&hub, &site).await {
-                tracing::warn!(%site, %error, "assignment was not published");
+            match publish_one(&hub, &site, &assignment).await {
+                Ok(()) => Some((site, assignment.counter)),
+                Err(error) => {
+                    tracing::warn!(%site, %error, "assignment was not published");
+                    None
+                }
             }
         });
     }
-    while publishing.join_next().await.is_some() {}
-    Ok(())
+    let mut published = Vec::new();
+    while let Some(done) = publishing.join_next().await {
+        published.extend(done.ok().flatten());
+    }
+    let mark = move |connection: &Connection| {
+        for (site, counter) in &published {
+            assignments::mark_published(connection, site, *counter)?;
+        }
+        Ok(())
+    };
+    hub.db.write(mark).await
 }
 
 /// The sites whose newest assignment is not published; none while the hub has to be reconciled.
@@ -102,18 +125,23 @@ pub fn newest_desired(connection: &Connection, site: &SiteId) -> Result<Option<A
 /// # Errors
 /// [`DesiredError`]; it stays marked as not published.
 pub async fn publish_desired(hub: &Hub, site: &SiteId) -> Result<(), DesiredError> {
-    let Some(line) = hub.line() else { return Ok(()) };
     let name = site.clone();
     let newest = hub.db.read(move |connection| newest_desired(connection, &name));
     let Some(assignment) = newest.await? else { return Ok(()) };
-    let payload = frame(hub, &assignment)?;
-    let topic = Topic::Desired(site.clone());
-    line.publisher.publish(&topic, Bytes::from(payload), Qos::AtLeastOnce, true).await?;
+    publish_one(hub, site, &assignment).await?;
     let (name, counter) = (site.clone(), assignment.counter);
     let mark = move |connection: &Connection| {
         Ok::<_, DbError>(assignments::mark_published(connection, &name, counter)?)
     };
-    hub.db.write(mark).await?;
+    Ok(hub.db.write(mark).await?)
+}
+
+async fn publish_one(hub: &Hub, site: &SiteId, assignment: &AssignmentRow) -> Result<(), DesiredError> {
+    // A hub without a line publishes when it has one: what is marked is asked for by sites that connect.
+    let Some(line) = hub.line() else { return Ok(()) };
+    let payload = frame(hub, assignment)?;
+    let topic = Topic::Desired(site.clone());
+    line.publisher.publish(&topic, Bytes::from(payload), Qos::AtLeastOnce, true).await?;
     tracing::info!(%site, assignment = %assignment.counter, "assignment published");
     Ok(())
 }

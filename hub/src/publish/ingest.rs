@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use airlift_bundles::document::status::SiteStatus;
 use airlift_bundles::ids::SiteId;
 use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{self, Conn, ConnState, Get, Topic};
@@ -17,6 +18,8 @@ use crate::db::DbError;
 use crate::db::rows::{assignments, sites};
 use crate::server::Hub;
 
+/// A site that says this long after its newest assignment that it has another one was not reached.
+const UNREACHED_MS: u64 = 30_000;
 /// Items of one `u/get` that are looked at.
 const WANTED_MAX: usize = 64;
 
@@ -85,15 +88,45 @@ async fn take_status(hub: &Arc<Hub>, site: &SiteId, payload: &[u8]) -> Result<Ac
     let outbox_epoch = batch.outbox_epoch().clone();
     let (name, now) = (site.clone(), hub.clock.now());
     let taken = hub.db.write(move |connection| match sites::find(connection, &name)? {
-        Some(row) => take_batch(connection, &row, &batch, "mqtt", &now),
-        None => Ok(Taken::default()),
+        Some(row) => {
+            let taken = take_batch(connection, &row, &batch, "mqtt", &now)?;
+            let status = batch.status().map(|(_, status)| status);
+            Ok((taken, status.map_or(Ok(false), |status| is_unreached(connection, &name, status, &now))?))
+        }
+        None => Ok((Taken::default(), false)),
     });
-    let taken: Taken = taken.await.map_err(|error| not_committed(site, &error))?;
+    let (taken, unreached) = taken.await.map_err(|error: DbError| not_committed(site, &error))?;
     tell(site, &taken);
+    if unreached {
+        publish_again(hub, site);
+    }
     if let Some(line) = hub.line() {
         line.acks.owe(site.clone(), outbox_epoch);
     }
     Ok(Accepted)
+}
+
+/// Whether a site's own word says that its newest assignment never came: carriers may lose it.
+fn is_unreached(
+    connection: &Connection,
+    site: &SiteId,
+    status: &SiteStatus,
+    now: &Now,
+) -> Result<bool, DbError> {
+    let Some(newest) = assignments::newest(connection, site)? else { return Ok(false) };
+    // An assignment's number is the moment of its signing, where the clock allows.
+    let age_ms = now.wall_ms.saturating_sub(newest.counter.seq);
+    let knows = status.assignment.max(status.parked) >= Some(newest.counter);
+    Ok(!knows && age_ms > UNREACHED_MS)
+}
+
+fn publish_again(hub: &Arc<Hub>, site: &SiteId) {
+    let (hub, site) = (Arc::clone(hub), site.clone());
+    tokio::spawn(async move {
+        if let Err(error) = publish_desired(&hub, &site).await {
+            tracing::warn!(%site, %error, "assignment was not published again");
+        }
+    });
 }
 
 /// Says in the log what a person should know of at once.
@@ -112,12 +145,7 @@ async fn take_presence(hub: &Arc<Hub>, site: &SiteId, payload: &[u8]) -> Result<
     let stored = hub.db.write(move |connection| presence_rows(connection, &name, &conn, &now));
     let behind: bool = stored.await.map_err(|error| not_committed(site, &error))?;
     if behind {
-        let (hub, site) = (Arc::clone(hub), site.clone());
-        tokio::spawn(async move {
-            if let Err(error) = publish_desired(&hub, &site).await {
-                tracing::warn!(%site, %error, "assignment was not published again");
-            }
-        });
+        publish_again(hub, site);
     }
     Ok(Accepted)
 }

@@ -74,7 +74,12 @@ pub(super) fn site_number(site: &SiteId) -> Option<u32> {
 }
 
 /// Makes keys, hub and root in the tools' directory; nothing runs.
-pub(super) async fn found(tools: &Tools, https_port: u16, mqtt_port: u16) -> Result<(), LiveError> {
+pub(super) async fn found(
+    tools: &Tools,
+    https_port: u16,
+    mqtt_port: u16,
+    broker: bool,
+) -> Result<(), LiveError> {
     let (https, mqtt) = (https_port.to_string(), mqtt_port.to_string());
     let ports = ["--https-port", &https, "--mqtt-port", &mqtt];
     let init = ["hub", "init", "--data", "hub", "--fleet", FLEET, "--host", "127.0.0.1"];
@@ -85,7 +90,9 @@ pub(super) async fn found(tools: &Tools, https_port: u16, mqtt_port: u16) -> Res
             tools.run("airlift", &words).await.map_err(LiveError::from)
         }
     };
-    airlift(&[&init[..], &ports].concat()).await?;
+    let url = format!("mqtts://127.0.0.1:{mqtt_port}");
+    let between: &[&str] = if broker { &["--broker", &url] } else { &[] };
+    airlift(&[&init[..], &ports, between].concat()).await?;
     bind_to_loopback(tools)?;
     for key in ["root.key", "release.key"] {
         airlift(&["key", "generate", key, "--plain"]).await?;

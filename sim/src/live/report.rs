@@ -21,6 +21,7 @@ pub(super) struct Stretch {
 
 /// What a kill of the hub did.
 pub(super) struct Kill {
+    pub(super) victim: &'static str,
     /// From the hub's being there again to the last site's connection.
     pub(super) again_ms: u64,
     pub(super) failed_orders: u64,
@@ -60,7 +61,7 @@ impl Report {
         })
     }
 
-    fn set(&mut self, key: &str, value: impl Into<Value>) {
+    pub(super) fn set(&mut self, key: &str, value: impl Into<Value>) {
         self.object[key] = value.into();
     }
 
@@ -138,12 +139,12 @@ impl Report {
     }
 
     pub(super) fn killed(&mut self, kill: Kill) {
-        let Kill { again_ms, failed_orders, lost } = kill;
+        let Kill { victim, again_ms, failed_orders, lost } = kill;
         say(&format!(
-            "hub killed: all sites are back {} after it is; {failed_orders} orders failed",
+            "killed under load: {victim}; all sites are back {} later; {failed_orders} orders failed",
             seconds(again_ms)
         ));
-        self.kills.push(json!({ "reconnect_ms": again_ms, "failed_orders": failed_orders, "unknown": lost }));
+        self.kills.push(json!({ "killed": victim, "reconnect_ms": again_ms, "failed_orders": failed_orders, "unknown": lost }));
     }
 
     pub(super) fn settled(&mut self, took_ms: u64, acked_ms: u64) {

@@ -193,3 +193,32 @@ fn a_silent_hub_makes_its_word_stale_and_nothing_else() {
     world.restart();
     assert!(!world.core.report(world.now()).connected && world.core.report(world.now()).hub_heard.is_some());
 }
+
+#[test]
+fn a_call_of_the_roll_is_answered_once_with_what_was_not_acknowledged() {
+    let mut world = World::new();
+    let conn = ConnId(1);
+    let births = |world: &World| {
+        let is_birth = |effect: &&Effect| matches!(effect, Effect::Birth { .. });
+        world.pending.iter().filter(is_birth).count()
+    };
+    let sends = |world: &World| {
+        let is_send = |effect: &&Effect| matches!(effect, Effect::Send { from: 1, .. });
+        world.pending.iter().filter(is_send).count()
+    };
+    world.say(Event::LinkUp { conn, session_present: false });
+    let call = |world: &mut World, id: u8, retained: bool| {
+        let id = airlift_bundles::ids::RandomId::from_bytes([id; 16]);
+        world.pending.clear();
+        world.say(Event::RollCall { id, over_ms: 2_000, retained });
+        world.mono_ms += 3_000;
+        world.say(Event::Wake);
+        (births(world), sends(world))
+    };
+    assert_eq!(call(&mut world, 1, true), (0, 0), "the connection's beginning has said it");
+    assert_eq!(call(&mut world, 1, false), (0, 0), "the same call again");
+    assert_eq!(call(&mut world, 2, false), (1, 1), "the hub was away meanwhile");
+    world.say(Event::LinkDown { conn, reason: String::new() });
+    world.say(Event::LinkUp { conn: ConnId(2), session_present: true });
+    assert_eq!(call(&mut world, 3, false), (1, 1), "nobody listened when the connection began");
+}

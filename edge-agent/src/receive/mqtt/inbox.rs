@@ -90,6 +90,10 @@ impl Inbox {
                 let state: HubState =
                     wire::decode(&publish.payload, &Limits::DEFAULT).map_err(|error| error.to_string())?;
                 self.tell(Event::RootHint { version: state.root_version }).await;
+                if let Some(id) = state.roll_call {
+                    let (over_ms, retained) = (state.jitter_ms, publish.retain);
+                    self.tell(Event::RollCall { id, over_ms, retained }).await;
+                }
             }
             Topic::Status(_) | Topic::Get(_) | Topic::Conn(_) => return Err("a site's own topic".into()),
         }

@@ -107,6 +107,13 @@ pub fn mark_published(connection: &Connection, site: &SiteId, counter: Counter) 
     execute(connection, sql, params![site.as_str(), counter.epoch, counter.seq]).map(drop)
 }
 
+/// Records that a site's newest assignment has to be published again.
+pub fn mark_unpublished(connection: &Connection, site: &SiteId) -> Result<()> {
+    let sql = "UPDATE assignment SET published = 0 WHERE site = ?1 AND (epoch, seq) =
+               (SELECT epoch, seq FROM assignment WHERE site = ?1 ORDER BY epoch DESC, seq DESC LIMIT 1)";
+    execute(connection, sql, [site.as_str()]).map(drop)
+}
+
 /// A document that this site may have: an assignment of its own, or a release that it is assigned.
 pub fn document_for_site(
     connection: &Connection,

@@ -116,6 +116,9 @@ pub enum PublishError {
         /// The most.
         max: usize,
     },
+    /// There is no connection to the broker.
+    #[error("there is no connection to the broker")]
+    Away,
     /// The endpoint stopped before the message was stored.
     #[error("the endpoint stopped before the message was stored")]
     Stopped,

@@ -71,7 +71,12 @@ async fn messages_that_mean_nothing_are_dropped_and_the_next_one_is_read() {
     let encoding = format!("airlift/v1/b/b3-{}/99999999999", Blake3Digest::of(b"x").to_hex());
     messages.push((encoding, vec![1]));
     assert_eq!(heard(messages.clone()).await, []);
-    let state = HubState { hub_incarnation: RandomId::from_bytes([2; 16]), jitter_ms: 0, root_version: 7 };
+    let state = HubState {
+        hub_incarnation: RandomId::from_bytes([2; 16]),
+        jitter_ms: 0,
+        root_version: 7,
+        roll_call: None,
+    };
     messages.push(("airlift/v1/h/state".into(), wire::encode(&state, &Limits::DEFAULT).unwrap()));
     assert_eq!(heard(messages).await, [Event::RootHint { version: 7 }]);
 }
