@@ -117,7 +117,7 @@ fn look(browser: &Browser, page: &Path, verdict: &str, scratch: &Path) {
     assert_eq!(browser.console(), [] as [serde_json::Value; 0], "the page complains of something");
     let own = format!("file://{}", page.display());
     let requests = browser.requests();
-    assert!(requests.iter().any(|url| *url == own), "{requests:?}");
+    assert!(requests.contains(&own), "{requests:?}");
     let left: Vec<_> = requests.iter().filter(|url| **url != own && !url.starts_with("data:")).collect();
     assert!(left.is_empty(), "the page asked for {left:?}");
 }
