@@ -30,7 +30,7 @@ fn every_scenario_has_one_story_on_two_runs_and_in_two_builds() {
     let release = release.expect("AIRLIFT_SIM_RELEASE is the path of the release build");
     let listed = ask(dev, &["list", "-o", "json"]);
     let names: Vec<&str> =
-        listed.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+        listed["items"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
     assert!(names.len() > 5, "{listed}");
     for name in names {
         let [first, again] = [trace(&release, name), trace(&release, name)];

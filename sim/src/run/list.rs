@@ -46,7 +46,7 @@ pub(super) fn list(arguments: &ListArgs) -> Result<bool, RunError> {
         let items: Vec<_> = scenarios.iter().map(one).collect();
         writeln!(
             out,
-            "{:#}",
+            "{}",
             json!({"apiVersion": "airlift.dev/cli/v1", "kind": "ScenarioList", "items": items})
         )?;
         return Ok(true);
