@@ -116,7 +116,8 @@ impl Core {
     /// Says again who is there, and what was not acknowledged.
     pub(super) fn answer_roll_call(&mut self, t: &mut Turn, conn: ConnId) {
         if self.live.link.answer_at.take_if(|at| *at <= t.now.mono_ms).is_some() {
-            self.live.link.resend_at = Some(t.now.mono_ms);
+            // A hub that has just come is no hub that is silent: what it leaves unanswered is soon sent again.
+            (self.live.link.resend_at, self.live.link.resends) = (Some(t.now.mono_ms), 0);
             self.birth(t, conn);
         }
     }
