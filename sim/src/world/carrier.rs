@@ -69,7 +69,9 @@ impl World {
                 self.sticks[stick].began_ms = self.timeline.now_ms();
                 if self.hub.up {
                     self.unload(stick);
-                    self.fill(stick);
+                    if !self.hub.unsettled {
+                        self.fill(stick);
+                    }
                 }
                 self.swap(stick);
                 self.travel(stick, 0);

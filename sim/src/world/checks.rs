@@ -330,7 +330,8 @@ impl World {
             let acked_next = meta.map_or(0, |meta| meta.receipt_acked_next);
             let due = |seq: u64, made_ms: u64| match here.contact {
                 ContactClass::Mqtt => connected && made_ms + SENT_MS <= now_ms && seq >= kept_from,
-                ContactClass::Media => seq <= ledger.returned,
+                // What the lost disk held comes again with a later round, if there is one.
+                ContactClass::Media => seq <= ledger.returned && seq > ledger.lost_upto,
             };
             let lost = ledger
                 .receipts

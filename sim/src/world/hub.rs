@@ -66,6 +66,8 @@ pub(super) struct Hub {
     pub(super) copy: Option<Copy>,
     /// It was restored from a backup once.
     pub(super) restored: bool,
+    /// It was restored, and its people have not looked after it since: they give it no orders and fill no sticks.
+    pub(super) unsettled: bool,
     /// Its people look after it.
     pub(super) looked_after: bool,
     /// Sites that were sent away.
@@ -91,6 +93,7 @@ impl Hub {
             owed: BTreeMap::new(),
             copy: None,
             restored: false,
+            unsettled: false,
             looked_after: false,
             revoked: BTreeSet::new(),
             book: Vec::new(),
@@ -256,6 +259,9 @@ impl World {
     /// Gives an order; a hub that was restored takes none until it is reconciled.
     fn order(&mut self, number: usize, action: &Action) {
         let now_ms = self.timeline.now_ms();
+        if self.hub.unsettled {
+            return self.timeline.after(TRY_AGAIN_MS, Happening::Act(number));
+        }
         let (Some(app), now) = (action.app.clone(), self.hub.now(now_ms)) else { return };
         let chosen = SiteSelection { names: Vec::new(), selector: Some(action.sites.clone()) };
         let done = self.hub.within(|connection| {

@@ -29,6 +29,7 @@ impl World {
     pub(super) fn hub_is_steady(&self) -> bool {
         let hub = &self.hub;
         hub.up
+            && !hub.unsettled
             && hub.booted_ms() + TOLD_MS <= self.timeline.now_ms()
             && !meta::must_reconcile(&hub.db).unwrap_or(true)
     }

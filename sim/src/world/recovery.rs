@@ -84,7 +84,7 @@ impl World {
         self.hub.db = db;
         self.hub.key = Arc::clone(&from.key);
         self.hub.retained.clone_from(&from.retained);
-        self.hub.restored = true;
+        (self.hub.restored, self.hub.unsettled) = (true, true);
         (0..self.sites.len()).for_each(|site| self.stir(site));
         self.reload_root()
     }
@@ -101,6 +101,7 @@ impl World {
         if let Err(error) = self.put_right() {
             return self.violated(Invariant::Scenario, None, format!("the hub is not reconciled: {error}"));
         }
+        self.hub.unsettled = false;
         self.publish_waiting();
         let since_ms = self.hub.copy.as_ref().map_or(u64::MAX, |copy| copy.at_ms);
         let mut orders: BTreeMap<(Option<AppName>, String), usize> = BTreeMap::new();
@@ -154,7 +155,8 @@ impl World {
 
     /// People look whether the hub waits for them, as they do while sites come back after a restore.
     pub(super) fn look_after_hub(&mut self) {
-        if self.hub.up && meta::must_reconcile(&self.hub.db).unwrap_or(false) {
+        let waits = self.hub.unsettled || meta::must_reconcile(&self.hub.db).unwrap_or(false);
+        if self.hub.up && waits {
             self.reconcile_hub();
         }
         let again_ms = self.random.between(PEOPLE_MS.0, PEOPLE_MS.1);
