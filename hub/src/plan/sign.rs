@@ -46,6 +46,16 @@ impl Directing<'_> {
         Director { fleet_id: self.fleet.clone(), hub_incarnation: self.hub_incarnation.clone(), epoch }
     }
 
+    /// Whether an envelope names this key among its signers.
+    #[must_use]
+    pub fn signed(&self, envelope: &[u8]) -> bool {
+        let keyid = self.key.public().key_id();
+        let parsed = Envelope::parse(envelope, &Limits::DEFAULT);
+        parsed.is_ok_and(|envelope| {
+            envelope.signatures().iter().any(|signature| signature.keyid.as_ref() == Some(&keyid))
+        })
+    }
+
     /// Signs a document with the director key; its envelope.
     #[must_use]
     pub fn sign<D: Document>(&self, document: &D) -> Envelope {
@@ -91,7 +101,9 @@ pub fn sign_next(
     if !directing.may_direct() || meta::must_reconcile(connection)? {
         return Ok(in_force);
     }
-    let current = stored.as_ref().and_then(|stored| read_own(&stored.envelope));
+    // What another key signed is nobody's word to a site that has the root with this one.
+    let ours = stored.as_ref().filter(|stored| directing.signed(&stored.envelope));
+    let current = ours.and_then(|stored| read_own(&stored.envelope));
     let Some(next) = compose(&directing.director(), &plan, current.as_ref(), renewal, now) else {
         return Ok(in_force);
     };
