@@ -69,8 +69,6 @@ struct State {
 struct Transfer {
     size: u64,
     bitmap: Bitmap,
-    /// Pieces of it were found on disk when the process began; nobody has seen since what they are.
-    resumed: bool,
 }
 
 impl Shared {
@@ -103,7 +101,7 @@ impl DiskContent {
             if let Ok(bitmap) = Bitmap::from_bytes(count, &row.bitmap)
                 && files.has_partial(&row.sha256)
             {
-                state.transfers.insert(row.sha256, Transfer { size: row.size, bitmap, resumed: true });
+                state.transfers.insert(row.sha256, Transfer { size: row.size, bitmap });
             }
         }
         let shared = Arc::new(Shared {

@@ -153,7 +153,6 @@ impl World {
         };
         here.content.held.retain(|bundle, _| kept(bundle));
         here.content.partial.retain(|bundle, _| kept(bundle));
-        here.content.resumed.retain(kept);
         here.content.doubtful.retain(kept);
         if let Some(process) = &mut here.process {
             process.kept_images = images;

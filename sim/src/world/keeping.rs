@@ -1,6 +1,8 @@
 //! Content as it lies on a site's disk: what was torn, emptied or lost there is judged by the agent's own words, and
 //! the checker sees to it that nothing is used that is not what was signed.
 
+use std::convert::Infallible;
+
 use airlift_agent::core::Event;
 use airlift_agent::core::event::{Failure, FailureClass, OpId};
 use airlift_agent::receive::content::judge::{Finished, judge_blob, judge_finished};
@@ -21,11 +23,6 @@ impl SiteContent {
     /// Whether its file is what it should be, which only the simulator knows before it is read.
     pub(super) fn is_good(&self, bundle: &Sha256Digest) -> bool {
         self.held.get(bundle) == Some(bundle)
-    }
-
-    /// A process begins: what it finds of transfers was written by others.
-    pub(super) fn find(&mut self) {
-        self.resumed = self.partial.keys().copied().collect();
     }
 }
 
@@ -53,9 +50,10 @@ impl World {
     pub(super) fn finish_transfer(&mut self, site: SiteNo, bundle: Sha256Digest) {
         let content = &mut self.sites[site].content;
         content.partial.remove(&bundle);
-        let resumed = content.resumed.remove(&bundle);
-        let found = if content.doubtful.remove(&bundle) { torn(&bundle) } else { bundle };
-        match judge_finished(&bundle, Some(&found), resumed) {
+        let doubtful = content.doubtful.remove(&bundle);
+        let found = if doubtful { torn(&bundle) } else { bundle };
+        let Ok(finished) = judge_finished(&bundle, Some(&found), || Ok::<_, Infallible>(!doubtful));
+        match finished {
             Finished::Whole => drop(content.held.insert(bundle, found)),
             Finished::Again => {}
             Finished::Contradiction => {

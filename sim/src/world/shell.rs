@@ -56,7 +56,6 @@ impl World {
             told_nodes: None,
             told_disk: false,
         });
-        here.content.find();
         self.with_core(site, |core, now| core.resume(now));
         if start == Start::AfterFailure {
             let reason = "the disk is full".to_owned();

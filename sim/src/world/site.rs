@@ -101,8 +101,6 @@ pub(super) struct SiteContent {
     pub(super) held: BTreeMap<Sha256Digest, Sha256Digest>,
     /// Bytes of those that are not whole.
     pub(super) partial: BTreeMap<Sha256Digest, u64>,
-    /// Those of them that this process found when it began.
-    pub(super) resumed: BTreeSet<Sha256Digest>,
     /// Those of them of which some pieces are not what was synced.
     pub(super) doubtful: BTreeSet<Sha256Digest>,
     /// Fetches that wait or run.

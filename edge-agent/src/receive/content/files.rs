@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use airlift_bundles::ids::Sha256Digest;
-use airlift_bundles::pieces::PIECE_BYTES;
+use airlift_bundles::pieces::{PIECE_BYTES, PieceList};
 use sha2::{Digest as _, Sha256};
 
 /// Paths are made from digests alone; nothing from outside names a file.
@@ -83,6 +83,20 @@ impl Files {
     ) -> io::Result<Option<Sha256Digest>> {
         let mut file = File::open(self.partial(digest))?;
         if file.metadata()?.len() == size { digest_of(&mut file).map(Some) } else { Ok(None) }
+    }
+
+    /// Reads a transfer's file again, and tells whether each of its pieces is the one of the list.
+    pub(super) fn partial_fits(&self, digest: &Sha256Digest, list: &PieceList) -> io::Result<bool> {
+        let mut file = File::open(self.partial(digest))?;
+        let mut bytes = Vec::new();
+        for piece in 0..list.count() {
+            bytes.clear();
+            (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut bytes)?;
+            if list.verify_piece(piece, &bytes).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives a transfer's file its name.

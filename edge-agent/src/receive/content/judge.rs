@@ -15,22 +15,27 @@ use crate::ports::content::ContentError;
 pub enum Finished {
     /// It is the blob, and takes its name.
     Whole,
-    /// Pieces that an earlier process wrote are not what they were: all of it comes again.
+    /// Pieces are not on the disk what they were on the way: all of it comes again.
     Again,
-    /// Every piece was seen by this process to fit a signed list, and the whole does not fit its digest: the bundle
+    /// Every piece fits a signed list, also as the disk has it, and the whole does not fit its digest: the bundle
     /// contradicts itself.
     Contradiction,
 }
 
-/// Judges a transfer by the digest of its file, where that has the blob's size; `resumed` where pieces of it were
-/// found on disk when the process began.
-#[must_use]
-pub fn judge_finished(signed: &Sha256Digest, found: Option<&Sha256Digest>, resumed: bool) -> Finished {
-    match found {
-        Some(found) if is_whole(signed, found) => Finished::Whole,
-        _ if resumed => Finished::Again,
-        _ => Finished::Contradiction,
+/// Judges a transfer by the digest of its file, where that has the blob's size; `fits` tells whether each piece, read
+/// from the disk again, is the one of the signed list.
+///
+/// # Errors
+/// Those of `fits`, which is asked only where the digest is another.
+pub fn judge_finished<E>(
+    signed: &Sha256Digest,
+    found: Option<&Sha256Digest>,
+    fits: impl FnOnce() -> Result<bool, E>,
+) -> Result<Finished, E> {
+    if found.is_some_and(|found| is_whole(signed, found)) {
+        return Ok(Finished::Whole);
     }
+    Ok(if fits()? { Finished::Contradiction } else { Finished::Again })
 }
 
 /// Judges a file that counts as a blob, before anything of it is used.
@@ -58,17 +63,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pieces_that_this_process_saw_make_a_bundle_contradict_itself() {
+    fn only_pieces_that_still_fit_on_the_disk_make_a_bundle_contradict_itself() {
         let (signed, other) = (Sha256Digest::of(b"signed"), Sha256Digest::of(b"other"));
-        for (found, resumed, expected) in [
+        for (found, fits, expected) in [
             (Some(&signed), true, Finished::Whole),
             (Some(&signed), false, Finished::Whole),
-            (Some(&other), true, Finished::Again),
-            (None, true, Finished::Again),
-            (Some(&other), false, Finished::Contradiction),
-            (None, false, Finished::Contradiction),
+            (Some(&other), false, Finished::Again),
+            (None, false, Finished::Again),
+            (Some(&other), true, Finished::Contradiction),
+            (None, true, Finished::Contradiction),
         ] {
-            assert_eq!(judge_finished(&signed, found, resumed), expected, "{found:?} {resumed}");
+            let judged = judge_finished(&signed, found, || Ok::<_, ()>(fits));
+            assert_eq!(judged, Ok(expected), "{found:?} {fits}");
         }
         assert_eq!(judge_blob(&signed, &signed), Ok(()));
         let damaged = judge_blob(&signed, &other).unwrap_err();

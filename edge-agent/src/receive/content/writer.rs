@@ -8,7 +8,7 @@ use std::time::Duration;
 use airlift_bundles::code::Code;
 use airlift_bundles::ids::Sha256Digest;
 use airlift_bundles::limits::Limits;
-use airlift_bundles::pieces::Bitmap;
+use airlift_bundles::pieces::{Bitmap, PieceList};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -133,8 +133,7 @@ impl Writer {
         let Some(list) = &want.list else { return Ok(PutOutcome::Unneeded) };
         {
             let mut state = self.shared.lock();
-            let fresh =
-                || Transfer { size: list.size(), bitmap: Bitmap::empty(list.count()), resumed: false };
+            let fresh = || Transfer { size: list.size(), bitmap: Bitmap::empty(list.count()) };
             let transfer = state.transfers.entry(want.sha256).or_insert_with(fresh);
             if transfer.bitmap.has(piece) {
                 return Ok(PutOutcome::Unneeded);
@@ -152,17 +151,17 @@ impl Writer {
             transfer.is_some_and(|transfer| transfer.bitmap.set(piece) && transfer.bitmap.is_complete())
         };
         if complete {
-            self.finish(want.sha256, list.size()).await?;
+            self.finish(want.sha256, list).await?;
         }
         Ok(PutOutcome::Taken)
     }
 
-    async fn finish(&mut self, sha256: Sha256Digest, size: u64) -> Result<(), ContentError> {
+    async fn finish(&mut self, sha256: Sha256Digest, list: &PieceList) -> Result<(), ContentError> {
         self.unsynced.remove(&sha256);
-        let files = &self.shared.files;
+        let (files, size) = (&self.shared.files, list.size());
         let found = files.digest_of_partial(&sha256, size).map_err(|error| from_io(&error))?;
-        let resumed = self.shared.lock().transfers.get(&sha256).is_some_and(|transfer| transfer.resumed);
-        let finished = judge_finished(&sha256, found.as_ref(), resumed);
+        let fits = || files.partial_fits(&sha256, list).map_err(|error| from_io(&error));
+        let finished = judge_finished(&sha256, found.as_ref(), fits)?;
         if finished == Finished::Whole {
             files.finish(&sha256).map_err(|error| from_io(&error))?;
             return self.name(sha256, size).await;
