@@ -26,6 +26,9 @@ const OBJECT_PAUSE_MS: u64 = 250;
 const OBJECT_PAUSE_MS_MAX: u64 = 10_000;
 /// The longest pause of one object that somebody keeps changing at rest.
 const REPAIR_PAUSE_MS_MAX: u64 = 300_000;
+/// Writes of one app that are handed out at once. How many of them are in flight is the edge's to say, which sees how
+/// quickly the API server answers (`apply/pace.rs`); the others are there so that it never waits for this disk.
+pub(super) const HANDED_OUT_MAX: usize = 64;
 /// Gates (CRDs) are read again after this.
 pub(super) const GATE_POLL_MS: u64 = 500;
 
@@ -211,7 +214,7 @@ impl Core {
     fn make_todo(&mut self, t: &mut Turn, app: &AppName, kinds: &BTreeSet<Arc<Gvk>>) -> Result<(), Failure> {
         let runs = self.runs_once(app);
         let flying: BTreeSet<ObjectRef> =
-            self.live.ops_of(app).filter_map(|(_, op)| op.deed.writes()).cloned().collect();
+            self.live.ops_of(app).filter_map(|(_, op)| Some(op.deed.writes()?.0.clone())).collect();
         let Some(live) = self.live.apps.get_mut(app) else { return Ok(()) };
         let mut todo: BTreeMap<u32, Vec<ObjectRef>> = BTreeMap::new();
         let mut left = Vec::new();
@@ -247,13 +250,14 @@ impl Core {
         Ok(())
     }
 
-    /// Sends what the window allows of the lowest wave; answers whether everything is done.
+    /// Hands out what may be sent of the lowest wave; answers whether everything is done.
     fn pump(&mut self, t: &mut Turn, app: &AppName) -> bool {
         let resting = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Rest);
         loop {
-            let flying = self.live.ops_of(app).filter(|(_, op)| op.deed.writes().is_some()).count();
+            let waves = self.live.ops_of(app).filter_map(|(_, op)| Some(op.deed.writes()?.1));
+            let (flying, lowest) =
+                waves.fold((0, u32::MAX), |(count, lowest), wave| (count + 1, lowest.min(wave)));
             let live = self.live.app(app);
-            let window = live.window.size;
             let going = live.going.values().min().copied();
             let Some(todo) = &mut live.todo else { return false };
             todo.retain(|_, objects| !objects.is_empty());
@@ -264,13 +268,7 @@ impl Core {
                 }
                 return going.is_none() && flying == 0 && self.gates_open(t, app, u32::MAX);
             };
-            let flying_below = self.live.ops_of(app).any(|(_, op)| {
-                op.deed
-                    .writes()
-                    .and_then(|object| self.wave_of(app, object))
-                    .is_some_and(|below| below < wave)
-            });
-            if flying >= window || flying_below || !self.gates_open(t, app, wave) {
+            if flying >= HANDED_OUT_MAX || lowest < wave || !self.gates_open(t, app, wave) {
                 return false;
             }
             if !self.try_wave(t, app, wave) {
@@ -286,25 +284,21 @@ impl Core {
         }
     }
 
-    fn wave_of(&self, app: &AppName, object: &ObjectRef) -> Option<u32> {
-        Some(self.rows.objects.get(app)?.get(object)?.wave)
-    }
-
     fn send(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef) {
         let planned = self.rows.apps.get(app).and_then(|row| row.planned);
         let Some(generation) = self.generation(planned) else { return };
         let Some(row) = self.rows.objects.get(app).and_then(|rows| rows.get(&object)) else { return };
-        let Some(wanted) = row.wanted else { return };
+        let (Some(wanted), wave) = (row.wanted, row.wave) else { return };
         let found = self.live.apps.get(app).and_then(|live| live.found.get(&object));
         let needed = need(row, found, self.runs_once(app));
         let uid: Option<Uid> = found.map(|found| found.uid.clone());
         if matches!(needed, Need::Replace | Need::Remove)
             && let Some(uid) = uid
         {
-            self.replace(t, app, object, uid);
+            self.replace(t, app, object, wave, uid);
             return;
         }
-        let deed = Deed::Apply { object: object.clone(), generation: generation.id, sha256: wanted.sha256 };
+        let deed = Deed::Apply { object: object.clone(), generation: generation.id, sha256: wanted.sha256, wave };
         let op = self.live.begin_op(t.now, app, deed);
         let call = ApiCall::Apply { generation, index: wanted.index, object, uid, dry_run: false };
         t.effect(Effect::Api { op, call });
@@ -340,12 +334,8 @@ impl Core {
 
     /// Takes a reply of the API server: what it did is recorded even where nobody waits for it any more.
     pub(super) fn on_api(&mut self, t: &mut Turn, op: OpId, reply: Result<ApiReply, ApiError>) {
-        let Some(Op { app, deed, work, since_ms }) = self.live.ops.remove(&op) else { return };
-        let live = self.live.app(&app);
-        let present = work == live.work;
-        if reply.is_ok() {
-            live.window.replied(t.now.mono_ms.saturating_sub(since_ms));
-        }
+        let Some(Op { app, deed, work, .. }) = self.live.ops.remove(&op) else { return };
+        let present = work == self.live.app(&app).work;
         if let Err(error) = &reply
             && present
             && self.lost_body(t, &app, error)
@@ -371,7 +361,7 @@ impl Core {
                 let failure = unavailable(&error);
                 self.pause(t, &app, &failure);
             }
-            (Deed::Apply { object, generation, sha256 }, Ok(ApiReply::Applied(applied))) => {
+            (Deed::Apply { object, generation, sha256, .. }, Ok(ApiReply::Applied(applied))) => {
                 let waited = live.pauses.remove(&object).is_some();
                 live.stopped = None;
                 live.sent += 1;
@@ -387,8 +377,8 @@ impl Core {
             (Deed::DeletePod(object), reply) => self.on_pod_deleted(&app, &object, reply),
             (Deed::Try(update), Ok(_)) if present => self.on_tried(&app, update),
             (Deed::Try(update), Err(error)) if present => self.on_try_error(t, &app, update, error),
-            (Deed::Replace(object), Ok(_)) => self.record_replaced(t, &app, &object),
-            (Deed::Replace(object), Err(error)) => match error.class {
+            (Deed::Replace { object, .. }, Ok(_)) => self.record_replaced(t, &app, &object),
+            (Deed::Replace { object, .. }, Err(error)) => match error.class {
                 ApiErrorClass::NotFound | ApiErrorClass::Conflict | ApiErrorClass::KindUnknown => {
                     self.record_replaced(t, &app, &object);
                 }
@@ -457,7 +447,7 @@ impl Core {
             }
             // Its content was not known, and it turns out to be the old one.
             (ApiErrorClass::Final, Some(uid)) if recreate && error.status == 422 => {
-                self.replace(t, app, object, uid);
+                self.replace(t, app, object, wave, uid);
                 return;
             }
             (ApiErrorClass::Final, _) if !resting => {
@@ -482,10 +472,8 @@ impl Core {
         let mut pause_ms = (OBJECT_PAUSE_MS << tries.min(16)).min(longest);
         match error.class {
             ApiErrorClass::Throttled { retry_after_ms } => {
-                live.window.halve();
                 pause_ms = pause_ms.max(retry_after_ms.min(60_000));
             }
-            ApiErrorClass::Unavailable => live.window.halve(),
             ApiErrorClass::ContentLost => pause_ms = LOST_PAUSE_MS,
             ApiErrorClass::Final => pause_ms = REPAIR_PAUSE_MS_MAX,
             _ => {}

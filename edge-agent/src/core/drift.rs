@@ -166,7 +166,7 @@ impl Core {
 
     /// Events tell nothing of an object whose request is under way: its reply will.
     fn flying(&self, app: &AppName, object: &ObjectRef) -> bool {
-        self.live.doing(app, |deed| deed.writes() == Some(object))
+        self.live.doing(app, |deed| deed.writes().is_some_and(|(written, _)| written == object))
     }
 
     fn mark_drifted(&mut self, app: &AppName, object: &ObjectRef) {

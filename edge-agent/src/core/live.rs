@@ -14,12 +14,6 @@ use super::event::{ConnId, MediaId, OpId};
 use super::object::{GenerationId, Gvk, Health, ObjectRef, Plan};
 use super::time::Now;
 
-/// Requests to the API server that one app begins with; the window grows while replies are quick.
-const WINDOW_START: usize = 4;
-/// And never beyond this.
-const WINDOW_MAX: usize = 32;
-/// Replies within this time let the window grow.
-const QUICK_MS: u64 = 100;
 /// The rate of a fetch is told over one to two of these.
 const PACE_MS: u64 = 10_000;
 
@@ -114,10 +108,14 @@ pub(super) enum Deed {
         object: ObjectRef,
         generation: GenerationId,
         sha256: Sha256Digest,
+        wave: u32,
     },
     Delete(ObjectRef),
     /// Deletes what is to be created anew, or was run for a generation that is left.
-    Replace(ObjectRef),
+    Replace {
+        object: ObjectRef,
+        wave: u32,
+    },
     /// Asks whether an update would be taken.
     Try(super::trial::Update),
     /// Looks for others' things under it.
@@ -130,10 +128,10 @@ pub(super) enum Deed {
 }
 
 impl Deed {
-    /// The object that a request under way may change.
-    pub(super) fn writes(&self) -> Option<&ObjectRef> {
+    /// The object that a request under way may change, and its wave when that was begun.
+    pub(super) fn writes(&self) -> Option<(&ObjectRef, u32)> {
         match self {
-            Self::Apply { object, .. } | Self::Replace(object) => Some(object),
+            Self::Apply { object, wave, .. } | Self::Replace { object, wave } => Some((object, *wave)),
             _ => None,
         }
     }
@@ -168,7 +166,6 @@ pub(super) struct LiveApp {
     pub repaired_at: u64,
     /// Failures per object, and when it may be tried again.
     pub pauses: BTreeMap<ObjectRef, (u32, u64)>,
-    pub window: Window,
     pub health: BTreeMap<ObjectRef, Reading>,
     /// Objects deleted since the last receipt about it.
     pub pruned: u64,
@@ -255,40 +252,6 @@ impl Pace {
         let (since_ms, had) = self.before.or(self.begun)?;
         let passed_ms = now_ms.checked_sub(since_ms).filter(|passed_ms| *passed_ms >= 1_000)?;
         Some(bytes.saturating_sub(had).saturating_mul(1_000) / passed_ms)
-    }
-}
-
-/// How many requests one app has in flight.
-#[derive(Debug)]
-pub(super) struct Window {
-    pub size: usize,
-    quick: usize,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self { size: WINDOW_START, quick: 0 }
-    }
-}
-
-impl Window {
-    /// Takes one reply into account: a window of quick ones makes it one wider.
-    pub(super) fn replied(&mut self, took_ms: u64) {
-        if took_ms > QUICK_MS {
-            self.quick = 0;
-            return;
-        }
-        self.quick += 1;
-        if self.quick >= self.size {
-            self.quick = 0;
-            self.size = (self.size + 1).min(WINDOW_MAX);
-        }
-    }
-
-    /// The server is overburdened.
-    pub(super) fn halve(&mut self) {
-        self.size = (self.size / 2).max(1);
-        self.quick = 0;
     }
 }
 

@@ -38,8 +38,8 @@ impl Core {
     }
 
     /// Deletes an object that no update brings to its new content.
-    pub(super) fn replace(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef, uid: Uid) {
-        let op = self.live.begin_op(t.now, app, Deed::Replace(object.clone()));
+    pub(super) fn replace(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef, wave: u32, uid: Uid) {
+        let op = self.live.begin_op(t.now, app, Deed::Replace { object: object.clone(), wave });
         t.effect(Effect::Api { op, call: ApiCall::Delete { object, uid } });
     }
 

@@ -6,7 +6,7 @@
 use airlift_bundles::ids::{AppName, Sha256Digest};
 
 use super::api::{ApiCall, ApiError, ApiErrorClass};
-use super::apply::refused;
+use super::apply::{HANDED_OUT_MAX, refused};
 use super::live::Deed;
 use super::need::{Need, need};
 use super::object::{ObjectRef, Uid};
@@ -103,7 +103,7 @@ impl Core {
             }
             let due =
                 |update: &Update| live.pauses.get(&update.object).is_none_or(|(_, at)| *at <= t.now.mono_ms);
-            let Some(at) = trial.waiting.iter().rposition(due).filter(|_| flying < live.window.size) else {
+            let Some(at) = trial.waiting.iter().rposition(due).filter(|_| flying < HANDED_OUT_MAX) else {
                 return false;
             };
             let update = trial.waiting.remove(at);

@@ -190,8 +190,7 @@ impl Core {
             t.effect(Effect::Cancel { op });
         }
         let live = self.live.app(app);
-        let (work, window) = (live.work + 1, std::mem::take(&mut live.window));
-        *live = LiveApp { work, window, losses: live.losses, ..LiveApp::default() };
+        *live = LiveApp { work: live.work + 1, losses: live.losses, ..LiveApp::default() };
     }
 
     fn drive_fetch(&mut self, t: &mut Turn, app: &AppName) {
