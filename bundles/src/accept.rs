@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::causes::in_one_line;
 use crate::code::Code;
 use crate::document::assignment::{Assignment, DesiredApp};
 use crate::document::release::{Platform, Statement};
@@ -373,7 +374,7 @@ pub fn open_release(
     root: &TrustedRoot,
     limits: &Limits,
 ) -> Result<Verified<Statement>, EntryRefusal> {
-    let refuse = |error: EnvelopeError| EntryRefusal::new(error.code(), error_chain(&error));
+    let refuse = |error: EnvelopeError| EntryRefusal::new(error.code(), in_one_line(&error));
     // The role depends on the app inside the payload, so every role whose threshold is met may open it; which of
     // them is then checked against the app. Nothing unverified is parsed.
     let envelope = crate::envelope::Envelope::parse(bytes, limits).map_err(refuse)?;
@@ -411,18 +412,7 @@ pub fn open_release(
 /// since must not take it away. The caller finds the bytes by their payload's digest.
 fn reopen_release(bytes: &[u8], limits: &Limits) -> Result<Verified<Statement>, EntryRefusal> {
     crate::envelope::reopen(bytes, limits)
-        .map_err(|error| EntryRefusal::new(error.code(), error_chain(&error)))
-}
-
-/// An error and its sources in one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+        .map_err(|error| EntryRefusal::new(error.code(), in_one_line(&error)))
 }
 
 #[cfg(test)]

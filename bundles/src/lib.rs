@@ -3,6 +3,7 @@
 //! Modules stand in the order of a bundle's journey. Nothing here opens a connection or needs a runtime.
 
 pub mod accept;
+pub mod causes;
 pub mod code;
 pub mod document;
 pub mod envelope;

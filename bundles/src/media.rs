@@ -5,6 +5,7 @@
 //! devices and other mounts are not followed; every byte is hashed while it is copied away, once.
 
 mod archive;
+mod bundle;
 mod directory;
 mod name;
 mod write;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 pub use archive::{MediaArchive, MediaArchiveWriter};
+pub use bundle::{BundleFiles, OpenError, open_media, release_file};
 pub use directory::MediaDirectory;
 pub use name::{Fingerprint, MediaEntry, MediaKind, MediaName};
 pub use write::MediaDirectoryWriter;

@@ -34,18 +34,6 @@ pub enum LineError {
     Io(#[from] std::io::Error),
 }
 
-/// An error and its sources in one line, as it is answered and shown.
-pub(crate) fn in_one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// Reads one line of at most `limit` bytes.
 async fn read_line(reader: &mut (impl AsyncBufRead + Unpin), limit: u64) -> Result<Vec<u8>, LineError> {
     let mut line = Vec::new();

@@ -11,16 +11,15 @@ use std::path::{Path, PathBuf};
 
 use airlift_agent::core::object::Gvk;
 use airlift_bundles::accept::open_release;
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::document::release::{Platform, Statement};
 use airlift_bundles::document::root::{Root, TrustedRoot};
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::Sha256Digest;
 use airlift_bundles::layout::objects::ObjectsReader;
-use airlift_bundles::layout::{Blobs, Bundle, LayoutDir};
+use airlift_bundles::layout::{Blobs as _, Bundle};
 use airlift_bundles::limits::Limits;
-use airlift_bundles::media::{
-    DIRECTORY, MediaArchive, MediaDirectory, MediaKind, MediaSource, copy_verified,
-};
+use airlift_bundles::media::{BundleFiles, MediaKind, copy_verified, release_file};
 
 use crate::cluster;
 
@@ -59,48 +58,11 @@ pub enum OwnBundleError {
 /// A bundle with its release, read and checked against the digests that it names.
 pub struct OwnBundle {
     path: PathBuf,
-    files: Files,
+    files: BundleFiles,
     envelope: Vec<u8>,
     sha256: Sha256Digest,
     statement: Statement,
     bundle: Bundle,
-}
-
-enum Files {
-    Layout(LayoutDir),
-    Media(Box<dyn MediaSource + Send + Sync>),
-}
-
-impl Files {
-    fn open(path: &Path) -> Result<Self, OwnBundleError> {
-        if path.join("index.json").is_file() && path.file_name().is_none_or(|name| name != DIRECTORY) {
-            return Ok(Self::Layout(LayoutDir(path.to_owned())));
-        }
-        let media = if path.is_dir() {
-            MediaDirectory::open(path, &Limits::DEFAULT).map(|media| Box::new(media) as Box<_>)
-        } else {
-            MediaArchive::open(path, &Limits::DEFAULT).map(|media| Box::new(media) as Box<_>)
-        };
-        let unreadable =
-            |error| OwnBundleError::Unreadable { path: path.to_owned(), fault: explained(&error) };
-        media.map(Self::Media).map_err(unreadable)
-    }
-}
-
-impl Blobs for Files {
-    fn read_blob(&self, digest: &Sha256Digest, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let media = match self {
-            Self::Layout(layout) => return layout.read_blob(digest, limit),
-            Self::Media(media) => media,
-        };
-        let Some(blob) = media.open_blob(digest).map_err(io::Error::other)? else { return Ok(None) };
-        if blob.size > limit {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
-        }
-        let mut bytes = Vec::new();
-        blob.reader.take(limit).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    }
 }
 
 /// What a document may weigh.
@@ -113,18 +75,6 @@ fn read_document(path: &Path) -> Result<Vec<u8>, OwnBundleError> {
     if bytes.len() as u64 > limit { Err(unreadable(format!("over {limit} bytes"))) } else { Ok(bytes) }
 }
 
-/// `shop-1.tar` and `shop-1/` have `shop-1.release.json` beside them.
-fn release_beside(path: &Path) -> PathBuf {
-    let stem = if path.extension().is_some_and(|ending| ending == "tar") {
-        path.with_extension("")
-    } else {
-        path.into()
-    };
-    let mut name = stem.file_name().unwrap_or_default().to_owned();
-    name.push(".release.json");
-    stem.with_file_name(name)
-}
-
 impl OwnBundle {
     /// Opens a bundle with its one release.
     ///
@@ -132,14 +82,17 @@ impl OwnBundle {
     /// [`OwnBundleError`].
     pub fn open(path: &Path) -> Result<Self, OwnBundleError> {
         let refused = |fault: String| OwnBundleError::Refused { path: path.to_owned(), fault };
-        let files = Files::open(path)?;
+        let files = BundleFiles::open(path).map_err(|error| OwnBundleError::Unreadable {
+            path: path.to_owned(),
+            fault: in_one_line(&error),
+        })?;
         let mut releases = Vec::new();
-        let beside = release_beside(path);
+        let beside = release_file(path);
         if beside.is_file() {
             releases.push(read_document(&beside)?);
-        } else if let Files::Media(media) = &files {
-            for name in media.list(MediaKind::Releases).map_err(|error| refused(explained(&error)))? {
-                releases.extend(media.read_document(&name).map_err(|error| refused(explained(&error)))?);
+        } else if let BundleFiles::Media(media) = &files {
+            for name in media.list(MediaKind::Releases).map_err(|error| refused(in_one_line(&error)))? {
+                releases.extend(media.read_document(&name).map_err(|error| refused(in_one_line(&error)))?);
             }
         }
         let found = releases.len();
@@ -150,9 +103,9 @@ impl OwnBundle {
             .and_then(|envelope| {
                 Ok((envelope.digest(), envelope.read_unverified::<Statement>(&Limits::DEFAULT)?))
             })
-            .map_err(|error| refused(explained(&error)))?;
+            .map_err(|error| refused(in_one_line(&error)))?;
         let bundle = Bundle::read(&statement.bundle(), &files, &Limits::DEFAULT)
-            .map_err(|error| refused(explained(&error)))?;
+            .map_err(|error| refused(in_one_line(&error)))?;
         bundle
             .app()
             .check_release(&statement.predicate)
@@ -196,20 +149,12 @@ impl OwnBundle {
         let items = self.bundle.items().iter().filter(|(digest, _)| !layers.contains(*digest));
         wanted.extend(items.map(|(digest, item)| (*digest, item.size)));
         for (digest, size) in &wanted {
-            let opened: Option<Box<dyn io::Read + Send + '_>> = match &self.files {
-                Files::Layout(layout) => {
-                    File::open(layout.blob_path(digest)).ok().map(|file| Box::new(file) as Box<_>)
-                }
-                Files::Media(media) => media
-                    .open_blob(digest)
-                    .map_err(|error| refused(explained(&error)))?
-                    .map(|blob| blob.reader),
-            };
-            let mut source = opened.ok_or_else(|| refused(format!("blob {digest} is not there")))?;
+            let opened = self.files.open_blob(digest).map_err(|error| refused(in_one_line(&error)))?;
+            let mut source = opened.ok_or_else(|| refused(format!("blob {digest} is not there")))?.reader;
             let written =
                 File::create(folder.join(digest.to_hex())).map_err(|error| refused(error.to_string()));
             copy_verified(&mut source, digest, *size, &mut written?)
-                .map_err(|error| refused(explained(&error)))?;
+                .map_err(|error| refused(in_one_line(&error)))?;
         }
         Ok(wanted)
     }
@@ -306,8 +251,8 @@ impl OwnBundle {
         }
         let objects = ObjectsReader::new(packed.as_slice(), self.bundle.objects_raw().size, &Limits::DEFAULT);
         let mut kinds = BTreeMap::new();
-        for object in objects.map_err(|error| refused(explained(&error)))? {
-            let object = object.map_err(|error| refused(explained(&error)))?;
+        for object in objects.map_err(|error| refused(in_one_line(&error)))? {
+            let object = object.map_err(|error| refused(in_one_line(&error)))?;
             let text = |key: &str| object.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
             *kinds.entry(Gvk::new(text("apiVersion"), text("kind"))).or_default() += 1;
         }
@@ -341,7 +286,7 @@ pub fn newest_root(paths: &[PathBuf]) -> Result<TrustedRoot, OwnBundleError> {
         let root: Result<Root, _> = Envelope::parse(&bytes, &Limits::DEFAULT)
             .and_then(|envelope| envelope.read_unverified(&Limits::DEFAULT));
         let root =
-            root.map_err(|error| OwnBundleError::Refused { path: path.clone(), fault: explained(&error) })?;
+            root.map_err(|error| OwnBundleError::Refused { path: path.clone(), fault: in_one_line(&error) })?;
         chain.push((root.version, path, bytes));
     }
     chain.sort();
@@ -351,23 +296,12 @@ pub fn newest_root(paths: &[PathBuf]) -> Result<TrustedRoot, OwnBundleError> {
             None => TrustedRoot::stored(&bytes, &Limits::DEFAULT),
             Some(before) => before.advance(&bytes, &Limits::DEFAULT),
         };
-        newest = Some(next.map_err(|error| OwnBundleError::Refused { path, fault: explained(&error) })?);
+        newest = Some(next.map_err(|error| OwnBundleError::Refused { path, fault: in_one_line(&error) })?);
     }
     newest.ok_or_else(|| OwnBundleError::Unreadable {
         path: paths.first().cloned().unwrap_or_default(),
         fault: "no root is there".into(),
     })
-}
-
-/// An error with its causes.
-pub(crate) fn explained(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

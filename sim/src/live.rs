@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::ids::Sha256Digest;
 use airlift_hub::api::types::{Assigned, HubInfo, Page, ReleaseInfo, route};
-use clap::ValueEnum;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -33,6 +33,7 @@ use crate::demo::acts::free_ports;
 use crate::demo::failure::DemoError;
 use crate::demo::process::Process;
 use crate::demo::tools::Tools;
+use crate::run::Output;
 use api::Api;
 use broker::Broker;
 use field::Field;
@@ -93,13 +94,6 @@ pub(crate) struct LiveArgs {
     output: Output,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    #[default]
-    Text,
-    Json,
-}
-
 /// Why a live run ended early; all its processes are ended by then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LiveError {
@@ -129,13 +123,7 @@ impl LiveError {
 
     /// For `map_err` at the product's own functions.
     fn failed(error: impl std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            text = format!("{text}: {source}");
-            cause = source.source();
-        }
-        Self::Failed(text)
+        Self::Failed(in_one_line(&error))
     }
 }
 

@@ -12,11 +12,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use airlift_bundles::causes::in_one_line;
 use clap::ValueEnum;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-use crate::bundle::{OwnBundleError, explained};
+use crate::bundle::OwnBundleError;
 use crate::progress::{Progress, memory_bytes_peak, uptime_ms};
 use crate::scenario::{ScenarioError, Span};
 use crate::world::{Outcome, World, WorldError, run_twice};
@@ -26,17 +27,30 @@ pub(crate) use report::ReportArgs;
 pub(crate) use shrink::ShrinkArgs;
 use stage::{Stage, StageArgs};
 
-/// What `run` is asked for.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArgs {
-    #[command(flatten)]
-    stage: StageArgs,
+/// Which stories are run.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SeedArgs {
     /// The seed of a single run
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Runs one after the other, from and to: 1..20
     #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = parse_seeds)]
     seeds: Option<RangeInclusive<u64>>,
+}
+
+impl SeedArgs {
+    fn range(&self) -> RangeInclusive<u64> {
+        self.seeds.clone().unwrap_or(self.seed..=self.seed)
+    }
+}
+
+/// What `run` is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    stage: StageArgs,
+    #[command(flatten)]
+    seeds: SeedArgs,
     /// Goes on with the seeds that follow until so much processor time is spent: 4m, 2h
     #[arg(long = "for", value_name = "TIME", conflicts_with = "seeds")]
     lasts: Option<Span>,
@@ -61,8 +75,9 @@ pub(crate) struct ReplayArgs {
     lines: usize,
 }
 
+/// How a command's result is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     #[default]
     Text,
     Json,
@@ -156,7 +171,7 @@ fn finish(outcome: Result<bool, RunError>) -> ExitCode {
         Err(RunError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             // Without a standard error there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "{}", explained(&error));
+            let _ = writeln!(io::stderr(), "{}", in_one_line(&error));
             ExitCode::from(2)
         }
     }
@@ -189,8 +204,10 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
 }
 
 fn run_all(arguments: &RunArgs) -> Result<bool, RunError> {
-    let last = if arguments.lasts.is_some() { u64::MAX } else { arguments.seed };
-    let seeds = arguments.seeds.clone().unwrap_or(arguments.seed..=last);
+    let mut seeds = arguments.seeds.range();
+    if arguments.lasts.is_some() {
+        seeds = *seeds.start()..=u64::MAX;
+    }
     let stage = arguments.stage.read()?;
     tell_notes(&stage.notes);
     let mut out = io::stdout().lock();

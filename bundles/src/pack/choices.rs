@@ -11,6 +11,7 @@ use super::pin::{ImageTable, pin, pin_images};
 use super::source::AppSource;
 use super::yaml::Node;
 use super::{Findings, PackError, Place};
+use crate::causes::in_one_line;
 use crate::code::Code;
 use crate::document::release::{ParameterType, Scalar};
 use crate::ids::Name;
@@ -195,7 +196,7 @@ pub(super) fn render_choices(
                     check_images(&id, &rendered, table, &mut refuse);
                     check_parameter_places(app, &id, &rendered, &mut refuse);
                 }
-                Err(error) => refuse(Code::BuildInvalid, explain(&error)),
+                Err(error) => refuse(Code::BuildInvalid, in_one_line(&error)),
             }
         }
     }
@@ -275,15 +276,4 @@ fn check_parameter_places(
             }
         }
     }
-}
-
-/// An error with its causes on one line.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

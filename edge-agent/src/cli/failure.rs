@@ -4,9 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::code::Code;
-
-use crate::control::in_one_line;
 
 /// The kind of an ending, which is its exit code; the numbers are those of `airlift`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::code::Code;
 use clap::{Args, Subcommand};
 use tokio::time::Instant;
@@ -15,7 +16,6 @@ use super::output::{self, Format, human_bytes, json_of, printable};
 use super::state::{State, pinned_root};
 use crate::config::Config;
 use crate::control::client::{self, ClientError};
-use crate::control::in_one_line;
 use crate::control::message::{Action, Answer};
 use crate::core::event::MediaId;
 use crate::ports::Store;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::code::Code;
 use tokio::io::BufReader;
 use tokio::net::unix::OwnedWriteHalf;
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::message::{Action, Answer, MISSING_MAX, Request, StatusView};
-use super::{LineError, REQUEST_BYTES_MAX, VERSION, in_one_line, read_line, write_line};
+use super::{LineError, REQUEST_BYTES_MAX, VERSION, read_line, write_line};
 use crate::core::event::{LocalCommand, MediaId};
 use crate::core::status::LocalReply;
 use crate::receive::media::{LoadError, Loader, Progress, ReceiptWriter, open_source};

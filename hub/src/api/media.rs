@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::assignment::Assignment;
 use airlift_bundles::envelope::EnvelopeError;
@@ -15,7 +16,7 @@ use rusqlite::Connection;
 use serde_json::value::RawValue;
 
 use super::Actor;
-use super::problem::{ApiError, Body, chain};
+use super::problem::{ApiError, Body};
 use super::types::{
     MediaBlob, MediaContent, MediaFile, MediaFileResult, MediaImport, MediaImported, MediaPlan,
 };
@@ -174,7 +175,7 @@ async fn import_request(hub: &Arc<Hub>, text: String) -> Result<Outcome, ApiErro
             Ok(Outcome { taken, refused: None })
         }
         Err(EnrolError::Db(error)) => Err(error.into()),
-        Err(refused) => Ok(Outcome::refused(refused.code(), chain(&refused))),
+        Err(refused) => Ok(Outcome::refused(refused.code(), in_one_line(&refused))),
     }
 }
 
@@ -227,14 +228,14 @@ impl ReturnedFile {
                 Err(VerifyError::Envelope(EnvelopeError::PayloadType { .. })) => {
                     match verify_batch(bytes, fleet, site, keys) {
                         Ok(batch) => file.batches.push(batch),
-                        Err(error) => file.refused = Some((error.code(), chain(&error))),
+                        Err(error) => file.refused = Some((error.code(), in_one_line(&error))),
                     }
                 }
-                Err(error) => file.refused = Some((error.code(), chain(&error))),
+                Err(error) => file.refused = Some((error.code(), in_one_line(&error))),
             }
         }
         if let Some(error) = file.batches.iter().find_map(|batch| batch.refused().first()) {
-            file.refused = Some((error.code(), chain(error)));
+            file.refused = Some((error.code(), in_one_line(error)));
         }
         Ok(file)
     }
@@ -284,7 +285,7 @@ pub fn returned_rows(
     };
     let opened = match root.open_directed::<Assignment>(envelope, &Limits::DEFAULT) {
         Ok(opened) => opened,
-        Err(error) => return Ok(Err((error.code(), chain(&error)))),
+        Err(error) => return Ok(Err((error.code(), in_one_line(&error)))),
     };
     let assignment = opened.document();
     let row = sites::find(connection, site)?;

@@ -1,5 +1,6 @@
 //! Refusals as people and tools read them (RFC 9457).
 
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::code::Code;
 use airlift_bundles::ids::{IdError, Sha256Digest};
 use axum::Json;
@@ -101,21 +102,10 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// An error and its sources in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
-        tracing::error!(error = chain(&error), "a request failed in the database");
-        Self::new(Code::StoreFailed, chain(&error))
+        tracing::error!(error = in_one_line(&error), "a request failed in the database");
+        Self::new(Code::StoreFailed, in_one_line(&error))
     }
 }
 
@@ -154,7 +144,7 @@ impl From<EnrolError> for ApiError {
     fn from(error: EnrolError) -> Self {
         match error {
             EnrolError::Db(error) => error.into(),
-            other => Self::new(other.code(), chain(&other)),
+            other => Self::new(other.code(), in_one_line(&other)),
         }
     }
 }
@@ -165,14 +155,14 @@ impl From<RootRefused> for ApiError {
             RootRefused::Db(error) => error.into(),
             RootRefused::OtherFleet { .. } => Self::new(Code::OtherFleet, refused.to_string()),
             RootRefused::Differs(_) => Self::new(Code::Conflict, refused.to_string()),
-            RootRefused::Root(ref error) => Self::new(error.code(), chain(&refused)),
+            RootRefused::Root(ref error) => Self::new(error.code(), in_one_line(&refused)),
         }
     }
 }
 
 impl From<InitError> for ApiError {
     fn from(error: InitError) -> Self {
-        Self::new(Code::StoreFailed, chain(&error))
+        Self::new(Code::StoreFailed, in_one_line(&error))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use airlift_bundles::accept::open_release;
+use airlift_bundles::causes::in_one_line;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::release::Statement;
 use airlift_bundles::document::root::{Root, TrustedRoot};
@@ -19,7 +20,7 @@ use rusqlite::Connection;
 use serde::Deserialize;
 
 use super::Actor;
-use super::problem::{ApiError, chain};
+use super::problem::ApiError;
 use super::roots::envelope_response;
 use super::types::{Page, ReleaseInfo};
 use super::view::{Paging, cut};
@@ -149,7 +150,7 @@ pub fn read_bundle(
     let index = statement.document().bundle();
     let bundle = Bundle::read(&index, blobs, &Limits::DEFAULT).map_err(|error| match error {
         LayoutError::Missing(missing) => missing_blobs(missing.into_iter().map(|blob| blob.digest).collect()),
-        other => ApiError::new(other.code(), chain(&other)),
+        other => ApiError::new(other.code(), in_one_line(&other)),
     })?;
     let release = &statement.document().predicate;
     bundle.app().check_release(release).map_err(|field| {

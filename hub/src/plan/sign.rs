@@ -46,14 +46,13 @@ impl Directing<'_> {
         Director { fleet_id: self.fleet.clone(), hub_incarnation: self.hub_incarnation.clone(), epoch }
     }
 
-    /// Whether an envelope names this key among its signers.
-    #[must_use]
-    pub fn signed(&self, envelope: &[u8]) -> bool {
+    /// Reads an assignment in force, where this key signed it: what another key signed is nobody's word to a site that
+    /// has the root with this one.
+    fn read_in_force(&self, envelope: &[u8]) -> Option<Assignment> {
         let keyid = self.key.public().key_id();
-        let parsed = Envelope::parse(envelope, &Limits::DEFAULT);
-        parsed.is_ok_and(|envelope| {
-            envelope.signatures().iter().any(|signature| signature.keyid.as_ref() == Some(&keyid))
-        })
+        let envelope = Envelope::parse(envelope, &Limits::DEFAULT).ok()?;
+        let ours = envelope.signatures().iter().any(|signature| signature.keyid.as_ref() == Some(&keyid));
+        if ours { envelope.read_unverified(&Limits::DEFAULT).ok() } else { None }
     }
 
     /// Signs a document with the director key; its envelope.
@@ -101,9 +100,7 @@ pub fn sign_next(
     if !directing.may_direct() || meta::must_reconcile(connection)? {
         return Ok(in_force);
     }
-    // What another key signed is nobody's word to a site that has the root with this one.
-    let ours = stored.as_ref().filter(|stored| directing.signed(&stored.envelope));
-    let current = ours.and_then(|stored| read_own(&stored.envelope));
+    let current = stored.as_ref().and_then(|stored| directing.read_in_force(&stored.envelope));
     let Some(next) = compose(&directing.director(), &plan, current.as_ref(), renewal, now) else {
         return Ok(in_force);
     };
@@ -119,4 +116,38 @@ pub fn sign_next(
 pub fn read_own(envelope: &[u8]) -> Option<Assignment> {
     let envelope = Envelope::parse(envelope, &Limits::DEFAULT).ok()?;
     envelope.read_unverified(&Limits::DEFAULT).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use airlift_bundles::ids::Timestamp;
+
+    fn assignment() -> Assignment {
+        Assignment {
+            fleet_id: FleetId::new("fleet").unwrap(),
+            site: SiteId::new("ship").unwrap(),
+            incarnation: 1,
+            epoch: 0,
+            assignment_seq: 7,
+            hub_incarnation: RandomId::from_bytes([2; 16]),
+            desired: Vec::new(),
+            retire: Vec::new(),
+            receipts_acked: None,
+            offers: Vec::new(),
+            issued_at: Timestamp::from_unix_s(1),
+            stale_after_s: None,
+            crit: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_another_director_key_signed_is_no_longer_in_force() {
+        let (fleet, life, assignment) = (assignment().fleet_id, assignment().hub_incarnation, assignment());
+        let [key, other] = [[1; 32], [2; 32]].map(|seed| SecretKey::from_seed(&seed));
+        let directing = |key| Directing { key, fleet: &fleet, hub_incarnation: &life, root: None };
+        let envelope = directing(&key).sign(&assignment).to_json();
+        assert_eq!(directing(&key).read_in_force(&envelope), Some(assignment));
+        assert_eq!(directing(&other).read_in_force(&envelope), None);
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::stage::{Stage, StageArgs};
-use super::{RunError, parse_seeds, tell_notes, write_file};
+use super::{RunError, SeedArgs, tell_notes, write_file};
 use crate::cluster::NOT_MODELLED;
 use crate::figures::{Collection, Figures};
 use crate::report::{Subject, page};
@@ -24,12 +24,8 @@ The page needs no network and runs no script. Exits with 1 where a run violated 
 pub(crate) struct ReportArgs {
     #[command(flatten)]
     stage: StageArgs,
-    /// The seed of a single run
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Runs one after the other, from and to: 1..20
-    #[arg(long, value_name = "A..B", conflicts_with = "seed", value_parser = parse_seeds)]
-    seeds: Option<RangeInclusive<u64>>,
+    #[command(flatten)]
+    seeds: SeedArgs,
     /// The page
     #[arg(long, value_name = "FILE.html")]
     to: PathBuf,
@@ -39,8 +35,7 @@ pub(crate) struct ReportArgs {
 pub(super) fn report(arguments: &ReportArgs) -> Result<bool, RunError> {
     let Stage { scenario, notes } = arguments.stage.read()?;
     tell_notes(&notes);
-    let seeds = arguments.seeds.clone().unwrap_or(arguments.seed..=arguments.seed);
-    let figures = collect(&scenario, seeds)?;
+    let figures = collect(&scenario, arguments.seeds.range())?;
     let subject = Subject {
         name: &scenario.name,
         about: &scenario.about,

@@ -116,13 +116,8 @@ impl World {
     }
 
     fn put_right(&mut self) -> Result<(), WorldError> {
+        self.put_documents()?;
         let now = self.hub.now(self.timeline.now_ms());
-        self.hub.key = self.trust.director();
-        self.hub.within(|connection| {
-            publish_rows(connection, self.hub.fleet(), self.trust.roots(), ACTOR, &now).map(drop)
-        })?;
-        self.reload_root()?;
-        self.publish_releases()?;
         self.hub
             .within(|connection| reconcile_rows(connection, self.hub.fleet(), true, ACTOR, &now).map(drop))?;
         self.sign_due()?;
@@ -208,16 +203,21 @@ impl World {
     }
 
     fn put_root(&mut self) -> Result<(), WorldError> {
+        self.put_documents()?;
+        self.sign_due()?;
+        self.tell_root();
+        Ok(())
+    }
+
+    /// Brings the hub what its people hold: the director key, the roots, and the releases under them.
+    fn put_documents(&mut self) -> Result<(), WorldError> {
         let now = self.hub.now(self.timeline.now_ms());
         self.hub.key = self.trust.director();
         self.hub.within(|connection| {
             publish_rows(connection, self.hub.fleet(), self.trust.roots(), ACTOR, &now).map(drop)
         })?;
         self.reload_root()?;
-        self.publish_releases()?;
-        self.sign_due()?;
-        self.tell_root();
-        Ok(())
+        self.publish_releases()
     }
 
     /// Takes the keys of sites back; they are on their own from then on.

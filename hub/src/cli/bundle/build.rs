@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{AppName, Counter, FleetId, Sha256Digest, Timestamp};
-use airlift_bundles::layout::LayoutDir;
 use airlift_bundles::limits::Limits;
+use airlift_bundles::media::release_file;
 use airlift_bundles::pack::{PackError, Packed, ReleaseFacts, pack_with, write_archive};
 use clap::Args;
 
 use super::compare::check_way_back;
-use super::files::{BundleFiles, release_file};
+use super::files::BundleFiles;
 use super::sources::SourceArgs;
 use crate::cli::envelope_file;
 use crate::cli::failure::{Failure, Kind};
@@ -163,7 +163,7 @@ fn pack_folder(
 fn pack_checked(arguments: &Build, layout: &Path, terminal: Terminal) -> Result<Packed, Failure> {
     let packed = pack_folder(&arguments.folder, layout, &arguments.sources, terminal)?;
     let Some(from) = &arguments.from else { return Ok(packed) };
-    let files = BundleFiles::Layout(LayoutDir(layout.to_owned()));
+    let files = BundleFiles::of_layout(layout);
     let checked = files.read_bundle(&packed.index).and_then(|bundle| check_way_back(from, &files, &bundle));
     if let Err(failure) = checked {
         fs::remove_dir_all(layout)?;

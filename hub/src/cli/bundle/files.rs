@@ -1,14 +1,14 @@
 //! A bundle's files, whichever form they have: an OCI layout's folder, a tar, or a stick.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use airlift_bundles::ids::Sha256Digest;
 use airlift_bundles::layout::objects::ObjectsReader;
 use airlift_bundles::layout::{Blobs, Bundle, LayoutDir};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::media::{
-    MediaArchive, MediaDirectory, MediaError, MediaKind, MediaSource, OpenBlob, copy_verified,
+    self, MediaError, MediaKind, MediaSource, OpenBlob, OpenError, copy_verified, release_file,
 };
 use airlift_bundles::render::object::ObjectId;
 use serde_json::Value;
@@ -18,13 +18,8 @@ use crate::cli::envelope_file;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::terminal::Progress;
 
-/// Where blobs are.
-pub(crate) enum BundleFiles {
-    /// An OCI layout.
-    Layout(LayoutDir),
-    /// A tar or a stick.
-    Media(Box<dyn MediaSource + Send + Sync>),
-}
+/// Where blobs are; what goes wrong with them is a command's failure.
+pub(crate) struct BundleFiles(media::BundleFiles);
 
 impl From<MediaError> for Failure {
     fn from(error: MediaError) -> Self {
@@ -38,28 +33,42 @@ impl From<MediaError> for Failure {
     }
 }
 
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Io(error) => error.into(),
+            OpenError::Media(error) => error.into(),
+        }
+    }
+}
+
 impl BundleFiles {
     /// Opens a layout's folder, a stick or a tar.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        if path.join("blobs").is_dir() && path.join("index.json").is_file() && !is_stick(path) {
-            return Ok(Self::Layout(LayoutDir(path.to_owned())));
+        Ok(Self(media::BundleFiles::open(path)?))
+    }
+
+    /// The files of a layout that was just written.
+    pub(crate) fn of_layout(folder: &Path) -> Self {
+        Self(media::BundleFiles::Layout(LayoutDir(folder.to_owned())))
+    }
+
+    /// The files of a stick or a tar.
+    pub(crate) fn of_media(media: Box<dyn MediaSource + Send + Sync>) -> Self {
+        Self(media::BundleFiles::Media(media))
+    }
+
+    /// The stick or the tar, where they are on one.
+    pub(crate) fn media(&self) -> Option<&(dyn MediaSource + Send + Sync)> {
+        match &self.0 {
+            media::BundleFiles::Media(media) => Some(&**media),
+            media::BundleFiles::Layout(_) => None,
         }
-        Ok(Self::Media(open_media(path)?))
     }
 
     /// Opens a blob, unverified.
     pub(crate) fn open_blob(&self, digest: &Sha256Digest) -> Result<Option<OpenBlob<'_>>, Failure> {
-        match self {
-            Self::Media(media) => Ok(media.open_blob(digest)?),
-            Self::Layout(layout) => match std::fs::File::open(layout.blob_path(digest)) {
-                Ok(file) => {
-                    let size = file.metadata()?.len();
-                    Ok(Some(OpenBlob { reader: Box::new(file), size }))
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error.into()),
-            },
-        }
+        Ok(self.0.open_blob(digest)?)
     }
 
     /// Opens a blob that must be here.
@@ -123,7 +132,7 @@ impl BundleFiles {
             return Ok(vec![envelope_file::read_bytes(&file)?]);
         }
         let mut releases = Vec::new();
-        if let Self::Media(media) = self {
+        if let Some(media) = self.media() {
             for name in media.list(MediaKind::Releases)? {
                 releases.extend(media.read_document(&name)?);
             }
@@ -140,17 +149,7 @@ impl BundleFiles {
 
 impl Blobs for BundleFiles {
     fn read_blob(&self, digest: &Sha256Digest, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let media = match self {
-            Self::Layout(layout) => return layout.read_blob(digest, limit),
-            Self::Media(media) => media,
-        };
-        let Some(blob) = media.open_blob(digest).map_err(io::Error::other)? else { return Ok(None) };
-        if blob.size > limit {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
-        }
-        let mut bytes = Vec::new();
-        blob.reader.take(limit).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        self.0.read_blob(digest, limit)
     }
 }
 
@@ -178,39 +177,5 @@ impl io::Write for Counted<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Opens a stick or a tar.
-pub(crate) fn open_media(path: &Path) -> Result<Box<dyn MediaSource + Send + Sync>, Failure> {
-    if path.is_dir() {
-        return Ok(Box::new(MediaDirectory::open(path, &Limits::DEFAULT)?));
-    }
-    Ok(Box::new(MediaArchive::open(path, &Limits::DEFAULT)?))
-}
-
-fn is_stick(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == airlift_bundles::media::DIRECTORY)
-}
-
-/// Where the release of a bundle stands: `shop-1.tar` and `shop-1/` have `shop-1.release.json` beside them.
-pub(crate) fn release_file(bundle: &Path) -> PathBuf {
-    let stem = match bundle.extension() {
-        Some(ending) if ending == "tar" => bundle.with_extension(""),
-        _ => bundle.to_owned(),
-    };
-    let mut name = stem.file_name().unwrap_or_default().to_owned();
-    name.push(".release.json");
-    stem.with_file_name(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_release_stands_beside_its_bundle() {
-        assert_eq!(release_file(Path::new("out/shop-1.4.tar")), Path::new("out/shop-1.4.release.json"));
-        assert_eq!(release_file(Path::new("out/shop-1.4/")), Path::new("out/shop-1.4.release.json"));
     }
 }

@@ -10,10 +10,11 @@ use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::Sha256Digest;
 use airlift_bundles::keys::PublicKey;
 use airlift_bundles::limits::Limits;
+use airlift_bundles::media::release_file;
 use clap::Args;
 use serde_json::json;
 
-use super::files::{BundleFiles, release_file};
+use super::files::BundleFiles;
 use crate::cli::envelope_file::{self, SignArgs, SigningState, signing_state};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{Format, OutputArgs, line, print_json};

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use airlift_bundles::media::MediaKind;
+use airlift_bundles::media::{MediaKind, open_media};
 use clap::Args;
 
 use crate::api::types::{MediaFile, MediaFileResult, MediaImport, MediaImported, route};
-use crate::cli::bundle::files::open_media;
 use crate::cli::client::Client;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{OutputArgs, Table};

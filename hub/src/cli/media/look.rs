@@ -9,11 +9,11 @@ use airlift_bundles::document::enrolment::Grant;
 use airlift_bundles::document::root::TrustedRoot;
 use airlift_bundles::ids::Sha256Digest;
 use airlift_bundles::limits::Limits;
-use airlift_bundles::media::{MediaError, MediaKind, MediaName, MediaSource};
+use airlift_bundles::media::{MediaError, MediaKind, MediaName, MediaSource, open_media};
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::bundle::files::{BundleFiles, open_media};
+use crate::cli::bundle::files::BundleFiles;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{OutputArgs, Table, human_bytes};
 use crate::cli::terminal::Terminal;
@@ -98,7 +98,7 @@ pub(super) fn verify(arguments: &Verify, terminal: Terminal) -> Result<(), Failu
     let mut verdicts = Vec::new();
     let root = walk_roots(&*media, arguments.root_sha256.as_ref(), &mut verdicts)?;
     check_documents(&*media, &root, &mut verdicts)?;
-    let files = BundleFiles::Media(media);
+    let files = BundleFiles::of_media(media);
     check_blobs(&files, terminal, &mut verdicts)?;
     let missing = count_missing(&files, &root)?;
     report(arguments, &verdicts, missing)
@@ -180,7 +180,7 @@ fn check_documents(
 }
 
 fn check_blobs(files: &BundleFiles, terminal: Terminal, verdicts: &mut Vec<Verdict>) -> Result<(), Failure> {
-    let BundleFiles::Media(media) = files else { return Ok(()) };
+    let Some(media) = files.media() else { return Ok(()) };
     let names = media.list(MediaKind::Blobs)?;
     let progress = terminal.progress("verifying", 0);
     for name in &names {
@@ -195,7 +195,7 @@ fn check_blobs(files: &BundleFiles, terminal: Terminal, verdicts: &mut Vec<Verdi
 
 /// Blobs that good releases on the stick name and the stick does not hold.
 fn count_missing(files: &BundleFiles, root: &TrustedRoot) -> Result<usize, Failure> {
-    let BundleFiles::Media(media) = files else { return Ok(0) };
+    let Some(media) = files.media() else { return Ok(0) };
     let mut missing = 0;
     for name in media.list(MediaKind::Releases)? {
         let bytes = media.read_document(&name)?.unwrap_or_default();
