@@ -32,6 +32,7 @@ install_packages() { # [PROGRAM PACKAGE…]: these too
 			/usr/lib/cni/bridge containernetworking-plugins
 			ip iproute2
 			nsenter util-linux
+			strace strace
 			gcc gcc
 			/usr/include/stdlib.h libc6-dev
 			skopeo skopeo

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "delays and counts belong to a story's protocol")]
 #![expect(clippy::unwrap_used, reason = "a step of a story that fails ends it, wherever it stands")]
 
+mod alone;
 mod bed;
 mod broker;
 mod cluster_contract;

@@ -22,8 +22,14 @@ pub struct Agent<'a> {
     program: PathBuf,
     log_level: &'static str,
     dir: PathBuf,
+    traced: bool,
     process: Option<Process>,
 }
+
+/// What a traced agent's system calls are: whom it speaks to, and which files it opens. The tracer is the child, so that
+/// whoever ends the process ends the agent.
+const TRACER: [&str; 7] =
+    ["strace", "-D", "-f", "-q", "-A", "-s200", "-etrace=connect,sendto,sendmsg,sendmmsg,openat"];
 
 impl<'a> Agent<'a> {
     /// Writes the configuration of a new agent, which pins this root; it does not run yet.
@@ -56,13 +62,28 @@ socket = \"{}\"
         );
         fs::write(dir.join("agent.toml"), config).expect("the site's directory is writable");
         let program = product("airlift-agent");
-        Self { site, program, log_level: "debug", dir, process: None }
+        Self { site, program, log_level: "debug", dir, traced: false, process: None }
     }
 
     /// Takes another build of it, which logs no more than a packaged one does.
     #[must_use]
     pub fn as_packaged(self, program: &Path) -> Self {
         Self { program: program.to_owned(), log_level: "info", ..self }
+    }
+
+    /// Has the kernel write down what it and its commands say to others, and which files they open.
+    #[must_use]
+    pub fn traced(self) -> Self {
+        Self { traced: true, ..self }
+    }
+
+    /// What was written down so far.
+    ///
+    /// # Panics
+    /// When it was not traced.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        fs::read_to_string(self.dir.join("trace")).expect("a traced agent has run")
     }
 
     /// Its directory.
@@ -76,10 +97,10 @@ socket = \"{}\"
     /// # Panics
     /// When it ends at once.
     pub fn run(&mut self) {
-        let arguments = ["run".to_owned(), "--config".to_owned(), self.config()];
+        let mut words = self.words(&["run"]);
+        let program = PathBuf::from(words.remove(0));
         let log = [("AIRLIFT_LOG", self.log_level)];
-        let process =
-            Process::start(self.site.bed(), self.site.namespace(), "agent", &self.program, &arguments, &log);
+        let process = Process::start(self.site.bed(), self.site.namespace(), "agent", &program, &words, &log);
         self.process = Some(process);
         wait_until("the agent's control socket", Duration::from_secs(60), || {
             self.process.as_mut().expect("started above").check_alive()?;
@@ -126,11 +147,11 @@ socket = \"{}\"
     /// When it cannot be started.
     #[must_use]
     pub fn try_command(&self, arguments: &[&str]) -> Output {
+        let words = self.words(arguments);
         self.site
             .namespace()
-            .command(&self.program.display().to_string())
-            .args(arguments)
-            .args(["--config", &self.config()])
+            .command(&words[0])
+            .args(&words[1..])
             .current_dir(&self.dir)
             .output()
             .expect("nsenter is installed")
@@ -162,7 +183,17 @@ socket = \"{}\"
         serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
     }
 
-    fn config(&self) -> String {
-        self.dir.join("agent.toml").display().to_string()
+    /// A command of it, with all that stands before and after.
+    fn words(&self, arguments: &[&str]) -> Vec<String> {
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        let mut words: Vec<String> = Vec::new();
+        if self.traced {
+            words.extend(TRACER.map(str::to_owned));
+            words.extend(["-o".to_owned(), file("trace")]);
+        }
+        words.push(self.program.display().to_string());
+        words.extend(arguments.iter().map(ToString::to_string));
+        words.extend(["--config".to_owned(), file("agent.toml")]);
+        words
     }
 }

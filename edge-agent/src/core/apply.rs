@@ -298,7 +298,8 @@ impl Core {
             self.replace(t, app, object, wave, uid);
             return;
         }
-        let deed = Deed::Apply { object: object.clone(), generation: generation.id, sha256: wanted.sha256, wave };
+        let deed =
+            Deed::Apply { object: object.clone(), generation: generation.id, sha256: wanted.sha256, wave };
         let op = self.live.begin_op(t.now, app, deed);
         let call = ApiCall::Apply { generation, index: wanted.index, object, uid, dry_run: false };
         t.effect(Effect::Api { op, call });
