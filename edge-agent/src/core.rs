@@ -209,6 +209,9 @@ impl Core {
             Event::StoreFailed { reason } => {
                 self.receipt_alarm(t, airlift_bundles::code::Code::StoreFailed, &reason)
             }
+            Event::StoreRestored { reason } => {
+                self.receipt_alarm(t, airlift_bundles::code::Code::StoreDamaged, &reason)
+            }
             Event::Shutdown { .. } => self.on_shutdown(t),
         }
         self.drive_all(t);

@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use airlift_bundles::code::Code;
 use airlift_bundles::document::release::Platform;
 use airlift_bundles::ids::RandomId;
 use airlift_bundles::keys::SecretKey;
@@ -277,12 +276,14 @@ impl Agent {
                 self.chronicle.tell(done.news, self.core.rows());
                 return Ok(Some(done.effects));
             }
+            // Only a start can mend it.
+            Err(fault @ StoreError::Corrupt(_)) => return Err(fault.into()),
             Err(fault) => fault,
         };
         error!(%fault, "a commit failed: nothing of it was done, loading again from disk");
         self.pending.clear();
         self.dispatcher.drop_all();
-        self.dispatcher.replies().refuse_all(Code::StoreFailed, &fault.to_string());
+        self.dispatcher.replies().refuse_all(fault.code(), &fault.to_string());
         loop {
             tokio::time::sleep(RELOAD_AFTER).await;
             match load_core(&self.site, &self.ports, false).await {
@@ -290,7 +291,9 @@ impl Agent {
                     self.core = core;
                     break;
                 }
-                Err(RunError::Store(fault)) => warn!(%fault, "database does not load yet"),
+                Err(RunError::Store(fault)) if !matches!(fault, StoreError::Corrupt(_)) => {
+                    warn!(%fault, "database does not load yet");
+                }
                 Err(fault) => return Err(fault),
             }
         }

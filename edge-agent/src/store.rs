@@ -4,26 +4,32 @@
 //! the disk is busy, because a commit costs one flush of the disk, tens of milliseconds on an SD card. After a
 //! failure nothing is written until the rows were loaded again: the core's picture and the disk's would differ.
 
+mod damage;
+mod floors;
 mod load;
 mod memory;
 mod open;
 mod peek;
 mod save;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use airlift_bundles::ids::{RandomId, Sha256Digest};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub use damage::{Restored, put_aside};
+use floors::Floors;
 pub use memory::MemoryStore;
 pub use open::StateLock;
 pub use peek::{DatabaseHealth, Peek};
 
+use crate::clock::Clock;
 use crate::core::write::{BlobRow, OutboxRow, ReceiptRow, Rows, TransferRow, Write};
 use crate::ports::Boxed;
 use crate::ports::store::{Store, StoreError};
@@ -32,6 +38,10 @@ use crate::ports::store::{Store, StoreError};
 const QUEUE_MAX: usize = 1024;
 /// Steps of one transaction, so that the first of them does not wait for ever.
 const GROUP_MAX: usize = 256;
+/// Between two backups: a copy of some megabytes is nothing to a disk that takes images, but not every minute.
+const BACKUP_EVERY_MS: u64 = 3_600_000;
+/// A backup is made when nothing was written for so long.
+const QUIET: Duration = Duration::from_secs(60);
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -52,25 +62,39 @@ pub struct SqliteStore {
     jobs: Option<Sender<Job>>,
     queued: Arc<AtomicUsize>,
     writer: Option<JoinHandle<()>>,
+    restored: Option<Restored>,
     _lock: StateLock,
 }
 
 impl SqliteStore {
-    /// Takes the state directory for this process alone and opens the database in it, made or migrated as needed.
+    /// Takes the state directory for this process alone and opens the database in it, made or migrated as needed, or
+    /// taken from its backup where it is damaged.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] where another process holds the directory; else what SQLite says.
+    /// [`StoreError::Locked`] where another process holds the directory; [`StoreError::Corrupt`] where a damaged
+    /// database has no backup that can be believed; else what SQLite says.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let lock = StateLock::take(directory)?;
-        let connection = open::open(&directory.join("agent.db"))?;
+        let read = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", directory.display()));
+        let floors = Floors::open(directory).map_err(read)?;
+        let (connection, restored) = damage::open_sound(directory, &floors)?;
         let (jobs, queue) = channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let counted = queued.clone();
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || Writer { connection, queued: counted, failed: false }.run(&queue))
+            .spawn({
+                let directory = directory.to_owned();
+                move || Writer::new(connection, directory, floors, counted).run(&queue)
+            })
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), queued, writer: Some(writer), _lock: lock })
+        Ok(Self { jobs: Some(jobs), queued, writer: Some(writer), restored, _lock: lock })
+    }
+
+    /// What became of a damaged database when this one was opened.
+    #[must_use]
+    pub fn restored(&self) -> Option<&Restored> {
+        self.restored.as_ref()
     }
 
     fn ask<T: Send + 'static>(
@@ -139,11 +163,45 @@ struct Writer {
     queued: Arc<AtomicUsize>,
     /// A commit failed and nobody has loaded since.
     failed: bool,
+    directory: PathBuf,
+    floors: Floors,
+    clock: Clock,
+    /// Something was committed since the last backup.
+    is_ahead: bool,
+    backup_at_ms: u64,
 }
 
 impl Writer {
+    fn new(connection: Connection, directory: PathBuf, floors: Floors, queued: Arc<AtomicUsize>) -> Self {
+        let clock = Clock::system();
+        let backup_at_ms = clock.now().mono_ms + BACKUP_EVERY_MS;
+        Self { connection, queued, failed: false, directory, floors, clock, is_ahead: false, backup_at_ms }
+    }
+
+    /// The next job; while there is none and something is not in the backup, the time for that may come.
+    fn receive(&mut self, queue: &Receiver<Job>) -> Option<Job> {
+        while self.is_ahead {
+            let left_ms = self.backup_at_ms.saturating_sub(self.clock.now().mono_ms);
+            match queue.recv_timeout(Duration::from_millis(left_ms).max(QUIET)) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.back_up(),
+            }
+        }
+        queue.recv().ok()
+    }
+
+    fn back_up(&mut self) {
+        self.is_ahead = false;
+        self.backup_at_ms = self.clock.now().mono_ms + BACKUP_EVERY_MS;
+        if let Err(fault) = damage::back_up(&self.connection, &self.directory) {
+            // The one before stays; the next commit brings the next try.
+            tracing::warn!(%fault, "no backup of the database was made");
+        }
+    }
+
     fn run(mut self, queue: &Receiver<Job>) {
-        let mut next = queue.recv().ok();
+        let mut next = self.receive(queue);
         while let Some(job) = next.take() {
             match job {
                 Job::Commit(writes, answer) => {
@@ -163,7 +221,7 @@ impl Writer {
                 other => self.read(other),
             }
             if next.is_none() {
-                next = queue.recv().ok();
+                next = self.receive(queue);
             }
         }
     }
@@ -176,10 +234,17 @@ impl Writer {
             self.save(&group)
         };
         self.failed = outcome.is_err();
+        self.suspect(&outcome);
         self.queued.fetch_sub(group.len(), Ordering::AcqRel);
         for (_, answer) in group {
             // Whoever does not wait for the answer does not miss it.
             let _ = answer.send(outcome.clone());
+        }
+    }
+
+    fn suspect<T>(&self, outcome: &Result<T, StoreError>) {
+        if matches!(outcome, Err(StoreError::Corrupt(_))) {
+            damage::suspect(&self.directory);
         }
     }
 
@@ -188,7 +253,17 @@ impl Writer {
         for write in group.iter().flat_map(|(writes, _)| writes) {
             save::save(&transaction, write)?;
         }
+        // A number that rose and was not committed is one that may come again.
+        let noted = self.floors.note(group.iter().flat_map(|(writes, _)| writes));
+        let is_rare = noted.map_err(|error| match error.kind() {
+            std::io::ErrorKind::StorageFull => StoreError::Full,
+            _ => StoreError::Failed(format!("the journal of counters: {error}")),
+        })?;
         transaction.commit()?;
+        self.is_ahead = true;
+        if is_rare && damage::has_backup(&self.directory) {
+            self.back_up();
+        }
         Ok(())
     }
 
@@ -199,7 +274,9 @@ impl Writer {
             Job::Commit(..) => {}
             Job::Load(answer) => {
                 self.failed = false;
-                let _ = answer.send(load::load(connection));
+                let rows = load::load(connection);
+                self.suspect(&rows);
+                let _ = answer.send(rows);
             }
             Job::Content(answer) => drop(answer.send(load::content(connection))),
             Job::Receipts { chain_id, from, upto, bytes_max, answer } => {
@@ -215,6 +292,12 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+                Self::Corrupt(error.to_string())
+            }
+            Some(rusqlite::ErrorCode::SystemIoFailure | rusqlite::ErrorCode::ReadOnly) => Self::Failed(
+                format!("the disk cannot be written or read, it fails or is read-only ({error})"),
+            ),
             _ => Self::Failed(error.to_string()),
         }
     }

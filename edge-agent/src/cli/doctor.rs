@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::control::client;
 use crate::control::message::{Action, Answer, StatusView};
 use crate::ports::Cluster as _;
-use crate::store::Peek;
+use crate::store::{Peek, put_aside};
 use airlift_bundles::document::receipt::ClockQuality;
 
 /// Free space below which images of any size will not fit.
@@ -74,7 +74,8 @@ pub(super) async fn doctor(config: &Config, format: Format) -> Result<(), Failur
 /// Looks at everything.
 pub(super) async fn diagnose(config: &Config) -> Diagnosis {
     let status = ask_status(config).await;
-    let mut items = vec![state_directory(config), enrolment(config), clock(), agent(&status)];
+    let mut items =
+        vec![state_directory(config), database(config), enrolment(config), clock(), agent(&status)];
     if let Ok(status) = &status {
         items.push(hub(config, status));
     }
@@ -108,6 +109,27 @@ fn state_directory(config: &Config) -> Check {
             let grade = if free_bytes < FREE_BYTES_MIN { Grade::Warn } else { Grade::Ok };
             check(name, grade, seen, "Free space on this file system; transfers stop when it is full.")
         }
+    }
+}
+
+fn database(config: &Config) -> Check {
+    let name = "database";
+    let next = Code::StoreDamaged.next_step();
+    match Peek::open(&config.state_dir).and_then(|peek| peek.health()) {
+        Err(error) => check(name, Grade::Fail, error.to_string(), next),
+        Ok(None) => check(name, Grade::Ok, "none yet", ""),
+        Ok(Some(health)) if health.integrity != ["ok"] => {
+            check(name, Grade::Fail, health.integrity.join("; "), next)
+        }
+        Ok(Some(health)) => match put_aside(&config.state_dir).last() {
+            None => check(name, Grade::Ok, format!("sound, {}", human_bytes(health.bytes)), ""),
+            Some(aside) => check(
+                name,
+                Grade::Warn,
+                format!("sound, from its backup; a damaged one is kept as {}", aside.display()),
+                "Check the disk, or replace it; then remove the damaged file.",
+            ),
+        },
     }
 }
 

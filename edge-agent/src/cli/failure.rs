@@ -28,9 +28,11 @@ impl Ending {
         match code {
             Code::HubUnreachable => Self::Unreachable,
             Code::ConfigInvalid => Self::Usage,
-            Code::StoreFailed | Code::StoreLocked | Code::DiskFull | Code::ClusterUnavailable => {
-                Self::Runtime
-            }
+            Code::StoreFailed
+            | Code::StoreLocked
+            | Code::StoreDamaged
+            | Code::DiskFull
+            | Code::ClusterUnavailable => Self::Runtime,
             Code::ContentMissing | Code::NotEnrolled | Code::AssignmentParked | Code::NotFound => Self::No,
             _ => Self::Refused,
         }

@@ -30,6 +30,7 @@ use crate::receive::content::DiskContent;
 use crate::receive::media::{self, Loader, ReceiptWriter, find_sticks};
 use crate::receive::mqtt::{MqttLink, MqttSite};
 use crate::run::{Agent, EVENTS, Ports};
+use crate::store::Restored;
 use crate::support::ring::Ring;
 use crate::tls;
 
@@ -144,6 +145,11 @@ async fn serve(
         media: media_requests,
     };
     let writer = ReceiptWriter::new(Arc::clone(&site.key), enrolled.meta.clone(), Arc::clone(&store));
+    if let Some(Restored { aside, reason }) = state.store.restored() {
+        let reason = format!("{reason}; its backup took its place, and it is kept as {}", aside.display());
+        // The queue is new and has room; it is read as soon as the agent runs.
+        let _ = events.try_send(Event::StoreRestored { reason });
+    }
     let agent = Agent::load(site, ports, events.clone()).await?.when_quiet(memory::give_back);
     let desk = Desk::new(events, agent.replies());
     let loader = Loader { desk, store, content: content as Arc<dyn Content> };

@@ -150,10 +150,7 @@ pub(super) fn pinned_root(config: &Config, given: Option<Sha256Digest>) -> Resul
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Locked(_) => Self::coded(Code::StoreLocked, error),
-            _ => Self::coded(Code::StoreFailed, error),
-        }
+        Self::coded(error.code(), error)
     }
 }
 
@@ -188,6 +185,9 @@ impl From<OfflineError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        Self::coded(Code::StoreFailed, error)
+        match error {
+            RunError::Store(error) => error.into(),
+            error => Self::coded(Code::StoreFailed, error),
+        }
     }
 }

@@ -195,6 +195,11 @@ pub enum Event {
         /// What the store said.
         reason: String,
     },
+    /// The database was damaged, and this core was loaded from its backup.
+    StoreRestored {
+        /// What was wrong, and where the damaged one is.
+        reason: String,
+    },
     /// The process is asked to end.
     Shutdown {
         /// How long it may take.

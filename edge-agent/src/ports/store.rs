@@ -1,5 +1,6 @@
 //! Rows that outlive a crash.
 
+use airlift_bundles::code::Code;
 use airlift_bundles::ids::{RandomId, Sha256Digest};
 
 use super::Boxed;
@@ -56,6 +57,9 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The database's file is damaged.
+    #[error("the database is damaged: {0}")]
+    Corrupt(String),
     /// Another process holds the state directory.
     #[error("{0} is held by another process")]
     Locked(String),
@@ -65,4 +69,17 @@ pub enum StoreError {
     /// The writer has ended.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Full => Code::DiskFull,
+            Self::Corrupt(_) => Code::StoreDamaged,
+            Self::Locked(_) => Code::StoreLocked,
+            Self::Busy | Self::Damaged { .. } | Self::Failed(_) | Self::Closed => Code::StoreFailed,
+        }
+    }
 }

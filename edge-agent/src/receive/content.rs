@@ -430,7 +430,7 @@ pub(crate) fn from_io(error: &io::Error) -> ContentError {
 }
 
 fn store_failed(error: &crate::ports::store::StoreError) -> ContentError {
-    ContentError { class: FailureClass::Environment, code: Code::StoreFailed, reason: error.to_string() }
+    ContentError { class: FailureClass::Environment, code: error.code(), reason: error.to_string() }
 }
 
 fn from_layout(error: &LayoutError) -> ContentError {

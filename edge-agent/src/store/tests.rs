@@ -1,5 +1,7 @@
 //! The contract of the `Store` port, held by both stores; and what only a disk can do.
 
+mod damage;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
