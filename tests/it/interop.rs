@@ -9,10 +9,9 @@ use airlift_bundles::document::ack::Ack;
 use airlift_bundles::envelope::{Document as _, Envelope};
 use airlift_bundles::keys::SecretKey;
 use airlift_bundles::limits::Limits;
+use airlift_tests::chance::Chance;
 use airlift_tests::hub::Hub;
 use serde_json::{Value, json};
-
-use crate::kills::Chance;
 
 const VERIFY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/verify.py");
 const VERIFY_MANY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/verify_many.py");

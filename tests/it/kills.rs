@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use airlift_tests::agent::Agent;
 use airlift_tests::app::Greeter;
+use airlift_tests::chance::Chance;
 use airlift_tests::hub::Hub;
 use airlift_tests::namespace::HUB;
 use airlift_tests::site::Site;
@@ -22,19 +23,6 @@ const IMAGE_BYTES: usize = 12 << 20;
 const AGAIN_PER_KILL: u64 = 8 << 20;
 /// Documents, TLS, MQTT's framing and status of one rollout, whatever its image weighs.
 const PROTOCOL_PER_ROLLOUT: u64 = 1 << 20;
-
-/// Random numbers of one seed, so that a failed run can be repeated.
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    /// SplitMix64.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
 
 fn rollouts() -> u32 {
     if std::env::var_os("AIRLIFT_TESTS_LONG").is_some() { ROLLOUTS_LONG } else { ROLLOUTS }

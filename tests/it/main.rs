@@ -19,6 +19,7 @@ mod mqtt_fleet;
 mod offline;
 mod once;
 mod other_processor;
+mod power;
 mod report;
 mod rollback;
 mod skopeo;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -81,17 +81,22 @@ impl Hub {
         site.namespace().connect(&self.namespace, site.number())
     }
 
-    /// Runs an `airlift` command as the operator, and gives whatever came of it.
+    /// Prepares an `airlift` command of the operator.
     #[must_use]
-    pub fn try_airlift(&self, arguments: &[&str]) -> Output {
-        self.namespace
-            .command(&product("airlift").display().to_string())
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command_beside(&product("airlift"));
+        command
             .args(arguments)
             .current_dir(self.dir())
             .env("HOME", self.dir())
-            .env("XDG_CONFIG_HOME", self.dir().join("config"))
-            .output()
-            .expect("nsenter is installed")
+            .env("XDG_CONFIG_HOME", self.dir().join("config"));
+        command
+    }
+
+    /// Runs an `airlift` command as the operator, and gives whatever came of it.
+    #[must_use]
+    pub fn try_airlift(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("nsenter is installed")
     }
 
     /// Runs an `airlift` command, and gives what it printed.
@@ -133,6 +138,17 @@ impl Hub {
             let output = self.try_airlift(&["hub", "check", "--data", "hub"]);
             if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
         });
+    }
+
+    /// Its process, which runs.
+    #[must_use]
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it runs")
+    }
+
+    /// Prepares a command in the hub's namespace.
+    pub(crate) fn command_beside(&self, program: &Path) -> Command {
+        self.namespace.command(&program.display().to_string())
     }
 
     /// Starts another process in the hub's bed and namespace.

@@ -8,7 +8,8 @@
 //! server alone is enough all tests share one ([`api_server`]). What a test
 //! sends there is made by [`image`], [`app`], [`sample`] and [`manifests`],
 //! signed and published at a [`hub`], passes the [`relay`] and perhaps a [`broker`], and arrives at an
-//! [`agent`] that may look at its cluster through a [`gate`]. [`sightings`] keeps
+//! [`agent`] that may look at its cluster through a [`gate`]. A [`model_site`] has no Kubernetes, but a disk that may
+//! lose what was not synced ([`lossy`]), by [`chance`]. [`sightings`] keeps
 //! what was to be seen for moments only.
 
 pub mod agent;
@@ -17,13 +18,16 @@ pub mod app;
 pub mod bed;
 pub mod broker;
 pub mod certificates;
+pub mod chance;
 pub mod clock;
 pub mod cluster;
 pub mod components;
 pub mod gate;
 pub mod hub;
 pub mod image;
+pub mod lossy;
 pub mod manifests;
+pub mod model_site;
 pub mod namespace;
 pub mod process;
 pub mod relay;

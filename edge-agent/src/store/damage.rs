@@ -1,9 +1,9 @@
 //! The self-check at the start, backups, and what follows when the database is damaged.
 //!
 //! A process that ended without closing its database left a write-ahead log, and one to which SQLite told of damage
-//! left a note: then SQLite checks the whole database first, for some seconds at most. A database that is damaged is kept beside, whole, and the backup takes its place,
-//! with the numbers of [`Floors`] raised to what was accepted since. A backup that is behind in roots or enrolment is
-//! not taken: nobody could say any more whom this site believes.
+//! left a note: then SQLite checks the whole database first, for some seconds at most. A database that is damaged is
+//! kept beside, whole, and the backup takes its place, with the numbers of [`Floors`] raised to what was accepted
+//! since. A backup that is behind in roots or enrolment is not taken: nobody could say any more whom this site believes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
