@@ -1,6 +1,7 @@
 //! Power cuts under the real hub and agent, whose disks lose what was not synced: what was acknowledged is there after
 //! each, no counter goes back, and everything goes on by itself.
 
+mod damaged;
 mod full;
 mod ledger;
 mod stand;

@@ -65,7 +65,7 @@ fn a_damaged_database_is_kept_aside_and_its_backup_takes_its_place_with_no_count
         let store = SqliteStore::open(directory.path()).unwrap_or_else(|fault| panic!("{what}: {fault}"));
         let restored = store.restored().unwrap_or_else(|| panic!("{what} went unseen"));
         assert_eq!(fs::read(&restored.aside).unwrap(), bytes, "{what}");
-        assert_eq!(put_aside(directory.path()), [restored.aside.clone()]);
+        assert_eq!(put_aside(directory.path()), std::slice::from_ref(&restored.aside));
         let shop = AppName::new("shop").unwrap();
         // 120 itself may come again; 119 and what is older may not.
         for (key, seq) in [(CounterKey::Assignment, 119), (CounterKey::Floor(shop), 6)] {
