@@ -14,6 +14,7 @@ use airlift_tests::chance::Chance;
 use airlift_tests::clock::wait_until;
 use airlift_tests::lossy::{LossyDisk, Refusal};
 
+use super::ledger::{AgentRows, HubRows};
 use super::stand::{SITE, Stand};
 use crate::journey::receipt;
 use crate::kills::seed;
@@ -171,5 +172,37 @@ fn a_rollout_on_a_disk_that_takes_no_more_says_so_and_ends_well_when_there_is_ro
         let _ = receipt(&stand.hub, SITE, "healthy", &format!("{seq}.0.0"));
         assert!(told, "{refusal:?} after {changes} changes: {said}");
     }
+    let _ = stand.hub.airlift(&["receipt", "verify", "--site", SITE]);
+}
+
+#[test]
+fn a_hub_whose_disk_takes_no_more_acknowledges_nothing_says_so_and_goes_on_when_there_is_room() {
+    let long = std::env::var_os("AIRLIFT_TESTS_LONG").is_some();
+    let (seed, rollouts) = (seed(), if long { ROLLOUTS_LONG } else { ROLLOUTS });
+    println!("AIRLIFT_TESTS_SEED={seed} repeats the writes of this run");
+    let mut chance = Chance(seed);
+    let mut stand = Stand::set_up(seed);
+    let mut refused = 0;
+    for seq in 1..=rollouts {
+        stand.begin(seq);
+        let refusal = if seq % 2 == 0 { Refusal::ReadOnly } else { Refusal::Full };
+        // Some come late: in the assignment, or when the site's receipts do.
+        let changes = chance.below(if seq % 3 == 0 { 4 * CHANGES } else { CHANGES });
+        stand.hub_disk.refuse(Some((changes, refusal)));
+        let said = stand.try_orders();
+        println!("{refusal:?} after {changes} changes: {said:?}");
+        if let Some(said) = said {
+            assert!(said.contains(Code::StoreFailed.id()) || said.contains(Code::DiskFull.id()), "{said}");
+            refused += 1;
+        }
+        std::thread::sleep(Duration::from_millis(500 + chance.below(2000)));
+        stand.hub.process().check_alive().unwrap();
+        stand.hub_disk.refuse(None);
+        stand.finish();
+        let _ = receipt(&stand.hub, SITE, "healthy", &format!("{seq}.0.0"));
+        let (agent, hub) = (AgentRows::of(&stand.site_disk).unwrap(), HubRows::of(&stand.hub_disk).unwrap());
+        stand.ledger.compare(None, Some(&hub)).and_then(|()| stand.ledger.match_up(&agent, &hub)).unwrap();
+    }
+    assert!(refused > 0, "no order met the disk's refusal");
     let _ = stand.hub.airlift(&["receipt", "verify", "--site", SITE]);
 }

@@ -24,7 +24,7 @@ pub(super) const APP: &str = "counter";
 
 /// The disks are given free before the processes are ended: one that waits for its disk does not end.
 pub(super) struct Stand {
-    hub_disk: LossyDisk,
+    pub(super) hub_disk: LossyDisk,
     pub(super) site_disk: LossyDisk,
     pub(super) site: ModelSite,
     pub(super) hub: Hub,
@@ -133,6 +133,18 @@ impl Stand {
             self.site.run(&self.hub);
         }
         Ok(at_a_sync)
+    }
+
+    /// Does what is to be done until the hub refuses; gives its words then.
+    pub(super) fn try_orders(&mut self) -> Option<String> {
+        while let Some(order) = self.orders.last().cloned() {
+            let output = self.hub.try_airlift(&order.arguments());
+            if !output.status.success() {
+                return Some(String::from_utf8_lossy(&output.stderr).into_owned());
+            }
+            self.done(&order);
+        }
+        None
     }
 
     /// Does what the cuts have left undone.
