@@ -100,7 +100,8 @@ pub(super) struct Op {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Deed {
-    Fetch,
+    /// Fetches the content of a generation.
+    Fetch(GenerationId),
     Prepare,
     Import,
     List(Arc<Gvk>),
@@ -138,7 +139,7 @@ impl Deed {
 
     /// Whether it takes so long that calling it off is worth a request.
     pub(super) fn is_long(&self) -> bool {
-        matches!(self, Self::Fetch | Self::Prepare | Self::Import)
+        matches!(self, Self::Fetch(_) | Self::Prepare | Self::Import)
     }
 }
 

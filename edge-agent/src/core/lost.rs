@@ -88,19 +88,19 @@ impl Core {
         Some(self.lacks_since(app)? + LACKS_MS)
     }
 
-    /// What is wanted in the place of that to which this work goes back, and was not tried yet.
+    /// What is wanted in the place of that to which this work goes back, and has not failed here.
     fn newer_target(&self, row: &AppRow) -> Option<GenerationId> {
         if row.purpose == Purpose::Install || row.step == AppStep::Rest {
             return None;
         }
         let target = row.target.filter(|target| ![row.working, row.failed].contains(&Some(*target)))?;
         let verdict = self.rows.generations.get(&target)?.verdict;
-        (verdict == GenerationVerdict::Open).then_some(target)
+        matches!(verdict, GenerationVerdict::Open | GenerationVerdict::Healthy).then_some(target)
     }
 
     /// Since when content of the app is being fetched.
     fn lacks_since(&self, app: &AppName) -> Option<u64> {
-        let fetches = self.live.ops_of(app).filter(|(_, op)| op.deed == Deed::Fetch);
+        let fetches = self.live.ops_of(app).filter(|(_, op)| matches!(op.deed, Deed::Fetch(_)));
         fetches.map(|(_, op)| op.since_ms).min()
     }
 

@@ -203,15 +203,27 @@ impl Core {
 
     /// Asks for the content of a generation, unless that is under way; `false` where nobody knows its bounds.
     pub(super) fn fetch(&mut self, t: &mut Turn, app: &AppName, generation: Arc<Generation>) -> bool {
-        if self.live.doing(app, |deed| *deed == Deed::Fetch) {
+        let under_way = self.live.ops_of(app).find_map(|(op, known)| match known.deed {
+            Deed::Fetch(other) => Some((*op, other)),
+            _ => None,
+        });
+        if let Some((op, other)) = under_way {
+            // Nobody may ever bring what a version to go back to has lost: that keeps nothing from what runs.
+            if other != generation.id && self.is_planned(app, generation.id) {
+                t.effect(Effect::Cancel { op });
+            }
             return true;
         }
         let Some(sizes) = self.release(&generation).map(|release| release.sizes) else { return false };
         let limits =
             FetchLimits { packed_bytes: sizes.packed, unpacked_bytes: sizes.unpacked, files: sizes.files };
-        let op = self.live.begin_op(t.now, app, Deed::Fetch);
+        let op = self.live.begin_op(t.now, app, Deed::Fetch(generation.id));
         t.effect(Effect::Fetch { op, generation, limits });
         true
+    }
+
+    fn is_planned(&self, app: &AppName, id: GenerationId) -> bool {
+        self.rows.apps.get(app).is_some_and(|row| row.planned == Some(id))
     }
 
     fn drive_prepare(&mut self, t: &mut Turn, app: &AppName) {
@@ -308,7 +320,7 @@ impl Core {
     }
 
     pub(super) fn on_progress(&mut self, op: OpId, have_bytes: u64, total_bytes: u64) {
-        if let Some(Op { app, deed: Deed::Fetch, .. }) = self.live.ops.get(&op) {
+        if let Some(Op { app, deed: Deed::Fetch(_), .. }) = self.live.ops.get(&op) {
             let (app, now_ms) = (app.clone(), self.live.clocks_ms);
             let live = self.live.app(&app);
             live.fetched = Some((have_bytes, total_bytes));
@@ -328,7 +340,7 @@ impl Core {
     }
 
     pub(super) fn on_content_ready(&mut self, t: &mut Turn, op: OpId) {
-        let Some(Op { app, deed: Deed::Fetch, .. }) = self.end_op(op) else { return };
+        let Some(Op { app, deed: Deed::Fetch(_), .. }) = self.end_op(op) else { return };
         if self.at(&app, AppStep::Fetch) {
             self.enter(t, &app, AppStep::Prepare);
         } else {
@@ -364,7 +376,10 @@ impl Core {
     pub(super) fn on_op_failed(&mut self, t: &mut Turn, op: OpId, failure: Failure) {
         let Some(op) = self.end_op(op) else { return };
         let app = op.app;
-        if failure.is_lost_content() && op.deed != Deed::Fetch && self.lost_content(t, &app, &failure) {
+        if failure.is_lost_content()
+            && !matches!(op.deed, Deed::Fetch(_))
+            && self.lost_content(t, &app, &failure)
+        {
             return;
         }
         if self.at(&app, AppStep::Rest) || self.at(&app, AppStep::Settle) {

@@ -124,7 +124,7 @@ fn owed(core: &Core) -> BTreeSet<(AppName, &'static str)> {
     let owe = |op: &Op| {
         let step = core.rows().apps.get(&op.app).map(|row| row.step);
         let class = match (&op.deed, step?) {
-            (Deed::Fetch, _) => "fetch",
+            (Deed::Fetch(_), _) => "fetch",
             (_, Step::Prepare | Step::Import) => "prepare",
             (Deed::Import, _) => "import",
             _ => "cluster",

@@ -5,7 +5,7 @@ use airlift_bundles::document::receipt::Outcome;
 use airlift_bundles::document::status::AppState;
 
 use super::world::{World, object};
-use crate::core::api::ApiErrorClass;
+use crate::core::api::{ApiCall, ApiError, ApiErrorClass};
 use crate::core::event::{ConnId, Failure, FailureClass};
 use crate::core::{Effect, Event};
 
@@ -84,50 +84,108 @@ fn a_body_that_cannot_be_rendered_is_fetched_again_and_then_sent() {
     assert_eq!((world.state(), world.report().code), (AppState::Healthy, None));
 }
 
+/// Lets time pass in which nobody brings content of one version, and what there was of it is damaged; gives how often
+/// it was asked for.
+fn live_without(world: &mut World, lost: u64, ms: u64) -> usize {
+    let end = world.mono_ms + ms;
+    let mut fetches = 0;
+    loop {
+        while let Some(effect) = world.pending.pop_front() {
+            let event = match &effect {
+                Effect::Fetch { generation, .. } if generation.counter.seq == lost => {
+                    fetches += 1;
+                    None
+                }
+                Effect::Prepare { op, generation, .. } if generation.counter.seq == lost => {
+                    Some(Event::PrepareFailed { op: *op, failure: damaged() })
+                }
+                _ => world.answer(&effect),
+            };
+            if let Some(event) = event {
+                world.say(event);
+            }
+        }
+        let Some(at) = world.wake_at.take().filter(|at| *at <= end) else { break };
+        world.mono_ms = world.mono_ms.max(at);
+        world.say(Event::Wake);
+    }
+    world.mono_ms = end;
+    fetches
+}
+
 #[test]
 fn a_rollback_whose_content_is_lost_gives_way_to_a_newer_version() {
     let mut world = World::new();
     world.install(1, V1);
     let v2 = world.release("shop", 2, &[("cm-settings", "settings 2"), ("web-front", "front 2 bad")]);
     world.assign(&v2);
-    // From here on nobody brings content of the first version, and what there was of it is damaged.
-    let mut fetches = 0;
-    let mut live = |world: &mut World, ms: u64| {
-        let end = world.mono_ms + ms;
-        loop {
-            while let Some(effect) = world.pending.pop_front() {
-                let event = match &effect {
-                    Effect::Fetch { generation, .. } if generation.counter.seq == 1 => {
-                        fetches += 1;
-                        None
-                    }
-                    Effect::Prepare { op, generation, .. } if generation.counter.seq == 1 => {
-                        Some(Event::PrepareFailed { op: *op, failure: damaged() })
-                    }
-                    _ => world.answer(&effect),
-                };
-                if let Some(event) = event {
-                    world.say(event);
-                }
-            }
-            match world.wake_at.take().filter(|at| *at <= end) {
-                Some(at) => {
-                    world.mono_ms = world.mono_ms.max(at);
-                    world.say(Event::Wake);
-                }
-                None => break,
-            }
-        }
-        world.mono_ms = end;
-    };
-    live(&mut world, 3_600_000);
+    assert!(live_without(&mut world, 1, 3_600_000) >= 1);
     assert_eq!(world.state(), AppState::RollingBack, "there is nothing else to do");
     let v3 = world.release("shop", 3, V2);
     world.assign(&v3);
-    live(&mut world, 1_200_000);
+    live_without(&mut world, 1, 1_200_000);
     assert_eq!((world.state(), world.content("web-front")), (AppState::Healthy, Some("front 2")));
     assert_eq!(world.last(Outcome::Degraded).reason, Some(Code::RollbackUnhealthy));
-    assert!(fetches >= 1);
+}
+
+#[test]
+fn a_rollback_whose_content_is_lost_gives_way_to_a_version_that_was_healthy_here_before() {
+    let mut world = World::new();
+    let v1 = world.install(1, V1);
+    world.install(2, V2);
+    let v3 = world.release("shop", 3, &[("cm-settings", "settings 3"), ("web-front", "front 3 bad")]);
+    world.assign(&v3);
+    live_without(&mut world, 2, 3_600_000);
+    assert_eq!(world.state(), AppState::RollingBack);
+    world.assign(&v1);
+    live_without(&mut world, 2, 1_200_000);
+    assert_eq!((world.state(), world.content("web-front")), (AppState::Healthy, Some("front 1")));
+}
+
+#[test]
+fn content_that_nobody_brings_for_the_version_before_keeps_nothing_from_what_runs() {
+    let mut world = World::new();
+    world.install(1, V1);
+    world.install(2, V2);
+    // Images are lost, and with them content of the version to which the site might go back.
+    world.say(Event::ImagesLost { references: vec!["shop:1".into()] });
+    let lost = || ApiError { class: ApiErrorClass::ContentLost, status: 0, message: "lost".into() };
+    let mut fetched = Vec::new();
+    let end = world.mono_ms + 600_000;
+    let mut repairs = false;
+    loop {
+        while let Some(effect) = world.pending.pop_front() {
+            let event = match &effect {
+                Effect::Fetch { generation, .. } => {
+                    fetched.push(generation.counter.seq);
+                    (generation.counter.seq == 2).then(|| world.answer(&effect)).flatten()
+                }
+                Effect::Import { op, generation } if generation.counter.seq == 1 => {
+                    Some(Event::ImportFailed { op: *op, failure: damaged() })
+                }
+                Effect::Api { op, call: ApiCall::Apply { .. } } if !fetched.contains(&2) => {
+                    Some(Event::Api { op: *op, reply: Err(lost()) })
+                }
+                _ => world.answer(&effect),
+            };
+            if let Some(event) = event {
+                world.say(event);
+            }
+        }
+        if fetched == [1] && !repairs {
+            // Then content of what runs is found to be lost, too: it is needed for a repair.
+            repairs = true;
+            let gone = world.cluster.remove(&object("web-front")).expect("it is there");
+            world.say(Event::Gone { object: object("web-front"), uid: gone.uid });
+            continue;
+        }
+        let Some(at) = world.wake_at.take().filter(|at| *at <= end) else { break };
+        world.mono_ms = world.mono_ms.max(at);
+        world.say(Event::Wake);
+    }
+    assert_eq!(fetched, [1, 2]);
+    assert_eq!(world.content("web-front"), Some("front 2"));
+    assert_eq!((world.state(), world.report().code), (AppState::Healthy, None));
 }
 
 #[test]
