@@ -53,7 +53,7 @@ pub struct Scenario {
     pub about: String,
     /// How long it is.
     pub duration: Span,
-    /// At its end, faults that are drawn cease for so long, so that what must converge can.
+    /// At its end, faults that are drawn and what happens to sticks cease for so long, so that what must converge can.
     #[serde(default)]
     pub quiet: Span,
     /// The fleet.

@@ -8,6 +8,12 @@ use serde_json::Value;
 
 /// Sites of each story: every kind of happening comes, and the slow build is done within minutes.
 const SITES: &str = "4";
+/// And where there is time, as `tests/run --long` says.
+const SITES_LONG: &str = "50";
+
+fn sites() -> &'static str {
+    if std::env::var_os("AIRLIFT_TESTS_LONG").is_some() { SITES_LONG } else { SITES }
+}
 
 /// Runs the simulator and reads the last line that it prints.
 fn ask(program: &str, arguments: &[&str]) -> Value {
@@ -19,7 +25,7 @@ fn ask(program: &str, arguments: &[&str]) -> Value {
 }
 
 fn trace(program: &str, name: &str) -> String {
-    let result = ask(program, &["run", name, "--sites", SITES, "-o", "json"]);
+    let result = ask(program, &["run", name, "--sites", sites(), "-o", "json"]);
     result["trace_hash"].as_str().expect("every run has one").to_owned()
 }
 
@@ -36,6 +42,6 @@ fn every_scenario_has_one_story_on_two_runs_and_in_two_builds() {
         let [first, again] = [trace(&release, name), trace(&release, name)];
         assert_eq!(first, again, "{name}: two runs of one build differ");
         assert_eq!(first, trace(dev, name), "{name}: two builds differ");
-        println!("{name} {first}");
+        println!("{name} at {} sites: {first}", sites());
     }
 }

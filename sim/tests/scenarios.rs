@@ -95,6 +95,61 @@ fn a_restored_hub_learns_from_its_sites() {
     holds("restored-hub", 4, &[1, 2]);
 }
 
+/// A hub that is restored, and backed up again before anybody has looked after it; a site that hears of all this late.
+const BACKED_UP_IN_BETWEEN: &str = r#"
+name = "backed-up-in-between"
+about = "The second backup lacks what the first one lacked."
+duration = "10h"
+quiet = "1h"
+[[group]]
+name = "town"
+count = 2
+[[group]]
+name = "late"
+count = 1
+link = { hours = ["5h", "23h"] }
+[[release]]
+app = "till"
+version = "1.0.0"
+seq = 1
+[[release]]
+app = "till"
+version = "2.0.0"
+seq = 2
+[[action]]
+at = "1m"
+act = "assign"
+app = "till"
+version = "1.0.0"
+[[action]]
+at = "1h"
+act = "hub-backup"
+[[action]]
+at = "2h"
+act = "assign"
+app = "till"
+version = "2.0.0"
+[[action]]
+at = "3h"
+act = "hub-restore"
+[[action]]
+at = "185m"
+act = "hub-backup"
+[[action]]
+at = "4h"
+act = "hub-reconcile"
+[[expect]]
+app = "till"
+running = "2.0.0"
+"#;
+
+#[test]
+fn orders_that_a_backup_of_a_restored_hub_lacks_are_given_again() {
+    let scenario = Scenario::parse(BACKED_UP_IN_BETWEEN).expect("it is good");
+    let outcome = World::new(scenario, 1).expect("the world is made").run();
+    assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+}
+
 #[test]
 fn keys_rotate_under_running_apps() {
     holds("rotating-keys", 5, &[1, 2]);

@@ -97,16 +97,21 @@ impl World {
                     self.go_on_fetching(site);
                 }
                 // Whoever is not sure that it was read puts it in again.
-                let again = self.random.chance(self.sticks[stick].spec.twice_per_mille);
+                let again = self.mishap(self.sticks[stick].spec.twice_per_mille);
                 self.travel(stick, if again { stop } else { stop + 1 });
             }
         }
     }
 
+    /// Whether something happens to a stick, or to who carries it; like faults, not any more in the quiet at the end.
+    fn mishap(&mut self, per_mille: u32) -> bool {
+        self.timeline.now_ms() < self.drawn_until_ms && self.random.chance(per_mille)
+    }
+
     /// Two carriers leave the hub with each other's sticks; what the other one has with him is on the road with him.
     fn swap(&mut self, stick: usize) {
-        let spec = &self.sticks[stick].spec;
-        if self.sticks.len() < 2 || !self.random.chance(spec.swapped_per_mille) {
+        let swapped_per_mille = self.sticks[stick].spec.swapped_per_mille;
+        if self.sticks.len() < 2 || !self.mishap(swapped_per_mille) {
             return;
         }
         let others: Vec<usize> = (0..self.sticks.len()).filter(|other| *other != stick).collect();
@@ -131,7 +136,7 @@ impl World {
 
     /// The beginning of a file, where the stick has not kept the rest.
     fn tear(&mut self, stick: usize, text: &mut String) -> bool {
-        if !self.random.chance(self.sticks[stick].spec.torn_per_mille) {
+        if !self.mishap(self.sticks[stick].spec.torn_per_mille) {
             return false;
         }
         // Envelopes are ASCII, so every place is between two characters.
@@ -165,7 +170,7 @@ impl World {
                 return self.violated(Invariant::Scenario, None, error.to_string());
             }
         }
-        let keeps = self.random.chance(self.sticks[stick].spec.old_receipts_per_mille);
+        let keeps = self.mishap(self.sticks[stick].spec.old_receipts_per_mille);
         let torn = self.sticks[stick].torn.clone();
         let returned = if keeps {
             self.sticks[stick].returned.clone()
@@ -194,7 +199,7 @@ impl World {
     /// The hub writes what the sites of the round should have.
     fn fill(&mut self, stick: usize) {
         let spec = self.sticks[stick].spec.clone();
-        if !self.sticks[stick].documents.is_empty() && self.random.chance(spec.stale_per_mille) {
+        if !self.sticks[stick].documents.is_empty() && self.mishap(spec.stale_per_mille) {
             return;
         }
         let names = self.sticks[stick].route.iter().map(|site| self.sites[*site].id.clone()).collect();
@@ -215,7 +220,7 @@ impl World {
                 self.check_signed(site, file.text.as_bytes());
             }
             self.tear(stick, &mut file.text);
-            if !self.random.chance(spec.half_copied_per_mille) {
+            if !self.mishap(spec.half_copied_per_mille) {
                 documents.insert(file.name, file.text);
             }
         }
@@ -224,11 +229,10 @@ impl World {
             let Some(bytes) = self.library.of_bundle(&blob.sha256).map(|release| release.bytes) else {
                 continue;
             };
-            if self.random.chance(spec.half_copied_per_mille) {
+            if self.mishap(spec.half_copied_per_mille) {
                 continue;
             }
-            let readable =
-                if self.random.chance(spec.torn_per_mille) { self.random.below(bytes) } else { bytes };
+            let readable = if self.mishap(spec.torn_per_mille) { self.random.below(bytes) } else { bytes };
             bundles.insert(blob.sha256, readable);
         }
         let here = &mut self.sticks[stick];

@@ -68,6 +68,8 @@ pub(super) struct Hub {
     pub(super) restored: bool,
     /// It was restored, and its people have not looked after it since: they give it no orders and fill no sticks.
     pub(super) unsettled: bool,
+    /// What it was restored from has every order that was given before.
+    pub(super) complete_until_ms: u64,
     /// Its people look after it.
     pub(super) looked_after: bool,
     /// Sites that were sent away.
@@ -94,6 +96,7 @@ impl Hub {
             copy: None,
             restored: false,
             unsettled: false,
+            complete_until_ms: 0,
             looked_after: false,
             revoked: BTreeSet::new(),
             book: Vec::new(),

@@ -35,7 +35,8 @@ pub(super) struct Copy {
     db: Connection,
     key: Arc<SecretKey>,
     retained: BTreeMap<SiteNo, Vec<u8>>,
-    at_ms: u64,
+    /// Orders that were given since then may be missing in it.
+    complete_until_ms: u64,
 }
 
 fn copy(from: &Connection, to: &mut Connection) -> Result<(), WorldError> {
@@ -53,7 +54,10 @@ impl World {
         match copied {
             Ok(db) => {
                 let (key, retained) = (Arc::clone(&self.hub.key), self.hub.retained.clone());
-                self.hub.copy = Some(Copy { db, key, retained, at_ms: self.timeline.now_ms() });
+                // Who backs a restored hub up before its people have looked after it keeps what it lacks, too.
+                let now_ms = self.timeline.now_ms();
+                let complete_until_ms = if self.hub.unsettled { self.hub.complete_until_ms } else { now_ms };
+                self.hub.copy = Some(Copy { db, key, retained, complete_until_ms });
             }
             Err(error) => self.violated(Invariant::Scenario, None, format!("no backup: {error}")),
         }
@@ -85,6 +89,7 @@ impl World {
         self.hub.key = Arc::clone(&from.key);
         self.hub.retained.clone_from(&from.retained);
         (self.hub.restored, self.hub.unsettled) = (true, true);
+        self.hub.complete_until_ms = from.complete_until_ms;
         (0..self.sites.len()).for_each(|site| self.stir(site));
         self.reload_root()
     }
@@ -96,14 +101,14 @@ impl World {
     }
 
     /// The hub's people bring everything up to date that is in their hands: the key, the roots, the releases; then
-    /// they take over what sites returned, and go through the orders that they gave since the backup.
+    /// they take over what sites returned, and go through the orders that the backup may lack.
     pub(super) fn reconcile_hub(&mut self) {
         if let Err(error) = self.put_right() {
             return self.violated(Invariant::Scenario, None, format!("the hub is not reconciled: {error}"));
         }
         self.hub.unsettled = false;
         self.publish_waiting();
-        let since_ms = self.hub.copy.as_ref().map_or(u64::MAX, |copy| copy.at_ms);
+        let since_ms = if self.hub.restored { self.hub.complete_until_ms } else { u64::MAX };
         let mut orders: BTreeMap<(Option<AppName>, String), usize> = BTreeMap::new();
         for number in self.hub.orders_since(since_ms) {
             let order = &self.scenario.action[number];
