@@ -6,6 +6,8 @@
 
 mod damage;
 mod floors;
+#[cfg(debug_assertions)]
+pub mod halt;
 mod load;
 mod memory;
 mod open;

@@ -45,3 +45,17 @@ fn every_scenario_has_one_story_on_two_runs_and_in_two_builds() {
         println!("{name} at {} sites: {first}", sites());
     }
 }
+
+/// The one hook by which tests reach into agents: a kill after a commit.
+#[test]
+#[ignore = "needs the release build, which tests/run names"]
+fn what_is_released_cannot_be_told_to_halt() {
+    let name = b"AIRLIFT_HALT_AT";
+    let names_it = |program: &str| {
+        let bytes = std::fs::read(program).expect("the program can be read");
+        bytes.windows(name.len()).any(|part| part == name)
+    };
+    let release = std::env::var("AIRLIFT_SIM_RELEASE").expect("the path of the release build");
+    assert!(names_it(env!("CARGO_BIN_EXE_airlift-sim")), "the search finds what is there");
+    assert!(!names_it(&release), "{release} can be told to halt");
+}

@@ -6,7 +6,10 @@ mod alone;
 mod bed;
 mod broker;
 mod cluster_contract;
+mod databases;
 mod drift;
+#[cfg(debug_assertions)] // the one hook that it needs is in no other build
+mod halts;
 mod holders;
 mod images;
 mod inside;

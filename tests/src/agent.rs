@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -97,15 +97,26 @@ socket = \"{}\"
     /// # Panics
     /// When it ends at once.
     pub fn run(&mut self) {
-        let mut words = self.words(&["run"]);
-        let program = PathBuf::from(words.remove(0));
-        let log = [("AIRLIFT_LOG", self.log_level)];
-        let process = Process::start(self.site.bed(), self.site.namespace(), "agent", &program, &words, &log);
-        self.process = Some(process);
+        self.start(&[]);
         wait_until("the agent's control socket", Duration::from_secs(60), || {
             self.process.as_mut().expect("started above").check_alive()?;
             self.try_read(&["status"]).map(drop)
         });
+    }
+
+    /// Starts it with these variables, and does not wait: it may end at any moment.
+    pub fn start(&mut self, variables: &[(&str, &str)]) {
+        let mut words = self.words(&["run"]);
+        let program = PathBuf::from(words.remove(0));
+        let environment = [&[("AIRLIFT_LOG", self.log_level)][..], variables].concat();
+        let (bed, namespace) = (self.site.bed(), self.site.namespace());
+        let process = Process::start(bed, namespace, "agent", &program, &words, &environment);
+        self.process = Some(process);
+    }
+
+    /// How its process has ended; none where it runs, or was ended by [`Agent::kill`].
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut().and_then(Process::ended)
     }
 
     /// Enrols it over HTTPS with a token, as this site.

@@ -14,11 +14,14 @@ pub fn now() -> Instant {
 /// A check says what it saw instead, so that a failed wait explains itself.
 pub fn wait_until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<T, String>) -> T {
     let start = now();
+    // Looks at short intervals first: what takes a moment is to be measured, and what takes longer not disturbed.
+    let mut pause = Duration::from_millis(40);
     loop {
         match check() {
             Ok(value) => return value,
             Err(seen) if start.elapsed() > limit => panic!("waited {limit:?} for {what}; seen last: {seen}"),
-            Err(_) => sleep(Duration::from_millis(300)),
+            Err(_) => sleep(pause),
         }
+        pause = (pause * 2).min(Duration::from_millis(300));
     }
 }

@@ -76,6 +76,11 @@ impl Process {
         }
     }
 
+    /// How it has ended, where it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Ends it at once, as a power cut or the kernel would.
     pub fn kill(&mut self) {
         // Both fail only when it has ended already.

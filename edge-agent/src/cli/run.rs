@@ -128,6 +128,8 @@ async fn serve(
     })?;
     let site = state.site(config);
     let store: Arc<dyn Store> = Arc::clone(&state.store) as Arc<dyn Store>;
+    #[cfg(debug_assertions)]
+    let store = crate::store::halt::as_wanted(store).await?;
     let content =
         DiskContent::open(config.state_dir.clone(), site.platform.clone(), Arc::clone(&store)).await?;
     let content = Arc::new(content);
