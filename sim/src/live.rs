@@ -12,6 +12,7 @@ mod field;
 mod fleet;
 mod host;
 mod load;
+mod receipts;
 mod report;
 mod witness;
 mod word;
@@ -57,6 +58,7 @@ const DEAD: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   airlift-sim live --sites 200
+  airlift-sim live --sites 100 --receipts 100 --broker
   airlift-sim live --sites 10000 --rate 500 --seconds 30 --kills 3 --idle 60 -o json")]
 pub(crate) struct LiveArgs {
     /// Agents
@@ -77,6 +79,9 @@ pub(crate) struct LiveArgs {
     /// Kill the hub so many times under half that load
     #[arg(long, default_value_t = 1)]
     kills: u32,
+    /// Then let each site write so many receipts at once, and kill hub, broker and agents in the middle of it
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=100_000))]
+    receipts: u64,
     /// Leave everything alone at the end, and then read the hub's memory: seconds
     #[arg(long, default_value_t = 0)]
     idle: u64,
@@ -394,6 +399,10 @@ async fn act(
             failed_orders: measured.failed,
             lost: measured.lost,
         });
+    }
+
+    if arguments.receipts > 0 {
+        receipts::write(arguments.receipts, host, field, report).await?;
     }
 
     let settled_ms = everywhere(host, field, &mut orders).await?;

@@ -27,6 +27,11 @@ pub(super) fn compare(database: &Path, field: &Field) -> Result<Found, LiveError
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     // Opened for writing so that a log which a kill has left is read as well; nothing is written.
     let connection = Connection::open_with_flags(database, flags).map_err(LiveError::failed)?;
+    let health: String =
+        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).map_err(LiveError::failed)?;
+    if health != "ok" {
+        return Err(LiveError::Failed(format!("the hub's database is damaged: {health}")));
+    }
     let chains = receipts::chains(&connection, None).map_err(LiveError::failed)?;
     let mut found = Found::default();
     let mut heads = vec![None; field.sites.len()];

@@ -10,22 +10,25 @@ use std::time::Duration;
 
 use airlift_agent::clock::Clock;
 use airlift_agent::config::host_platform;
+use airlift_agent::control::desk::{AskError, Desk};
 use airlift_agent::core::Event;
+use airlift_agent::core::event::LocalCommand;
 use airlift_agent::enrol::Identity;
 use airlift_agent::enrol::grant::kept;
 use airlift_agent::ports::{Content, Store};
 use airlift_agent::receive::content::DiskContent;
 use airlift_agent::receive::mqtt::{MqttLink, MqttSite};
+use airlift_agent::run::ops::Replies;
 use airlift_agent::run::{Agent, EVENTS, Ports, Site};
 use airlift_agent::store::SqliteStore;
 use airlift_agent::tls;
 use airlift_bundles::document::status::NodeStatus;
-use airlift_bundles::ids::RandomId;
+use airlift_bundles::ids::{AppName, RandomId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use super::LiveError;
-use super::fleet::site_name;
+use super::fleet::{APP, site_name};
 use super::witness::{Seen, Witness};
 use super::word::{Order, Word};
 use crate::cluster::{Model, ModelCluster, Settings};
@@ -53,7 +56,15 @@ struct Member {
     agent: Agent,
     events: mpsc::Receiver<Event>,
     cluster: ModelCluster,
+    hand: Hand,
+}
+
+/// What somebody at a site can do there.
+#[derive(Clone)]
+struct Hand {
     seen: Arc<Seen>,
+    desk: Desk,
+    replies: Replies,
 }
 
 /// Lives until its input ends.
@@ -72,10 +83,10 @@ async fn live(arguments: &CrowdArgs) -> Result<(), LiveError> {
         members.push(load(&arguments.dir, number, words.clone()).await?);
     }
     let (end, ending) = watch::channel(false);
-    let (mut clusters, mut seen, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut clusters, mut hands, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
     for member in members {
         clusters.push(member.cluster);
-        seen.push(member.seen);
+        hands.push(member.hand);
         waiting.push((member.agent, member.events));
     }
     let _ = words.send(Word::Ready); // who does not listen has closed the input as well
@@ -105,16 +116,21 @@ async fn live(arguments: &CrowdArgs) -> Result<(), LiveError> {
                     cluster.with(|model, _| model.set_nodes(vec![node(bursts)]));
                 }
             }
+            Order::Write(upto) => {
+                for hand in &hands {
+                    tokio::task::spawn_local(hand.clone().write(upto));
+                }
+            }
             Order::Tell => {
-                for seen in &seen {
-                    let _ = words.send(Word::Chain(seen.chain())); // as above
+                for hand in &hands {
+                    let _ = words.send(Word::Chain(hand.seen.chain())); // as above
                 }
                 let _ = words.send(Word::Told); // as above
             }
         }
     }
     let _ = end.send(true); // none runs any more
-    drop((lives, words, seen));
+    drop((lives, words, hands));
     writing.abort();
     Ok(())
 }
@@ -164,8 +180,43 @@ async fn load(dir: &Path, number: u32, words: mpsc::UnboundedSender<Word>) -> Re
         link: Some(Arc::new(link)),
         media,
     };
-    let agent = Agent::load(site, ports, events).await.map_err(|error| failed(&error))?;
-    Ok(Member { agent, events: queue, cluster, seen })
+    let agent = Agent::load(site, ports, events.clone()).await.map_err(|error| failed(&error))?;
+    let replies = agent.replies();
+    let hand = Hand { seen, desk: Desk::new(events, replies.clone()), replies };
+    Ok(Member { agent, events: queue, cluster, hand })
+}
+
+impl Hand {
+    /// Holds the app and lets it go, each of which is receipted, until the chain has so many receipts.
+    ///
+    /// Nobody waits for an answer in between, so that many receipts are committed together. An agent that ends
+    /// meanwhile leaves what is written; whoever starts it again says again how far.
+    async fn write(self, upto: u64) {
+        let app = AppName::new(APP).expect("the literal is a name");
+        let (hold, unhold) = (LocalCommand::Hold(app.clone()), LocalCommand::Unhold(app));
+        loop {
+            for _ in 0..upto.saturating_sub(self.seen.chain().last).div_ceil(2) {
+                for command in [&hold, &unhold] {
+                    let (request, _) = self.replies.expect();
+                    if self
+                        .desk
+                        .events()
+                        .send(Event::Local { request, command: command.clone() })
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+            // A process that ended between the two has left the app held. By the answer all the others are committed.
+            match self.desk.ask(unhold.clone()).await {
+                Err(AskError::Ending) => return,
+                Ok(_) | Err(_) if self.seen.chain().last >= upto => return,
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
 }
 
 /// The one node of a site; a burst changes what it says of itself.

@@ -1,6 +1,7 @@
 //! What is known of every site, from the words of the crowds; and the processes that the crowds are.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use airlift_bundles::ids::Sha256Digest;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::LiveError;
@@ -29,15 +31,57 @@ pub(super) struct SiteSeen {
 /// All sites, and the processes that they live in.
 pub(super) struct Field {
     pub(super) sites: Vec<SiteSeen>,
+    tools: Tools,
+    dir: PathBuf,
     crowds: Vec<Crowd>,
+    tell: mpsc::UnboundedSender<Result<Word, LiveError>>,
     words: mpsc::UnboundedReceiver<Result<Word, LiveError>>,
     ready: usize,
     told: usize,
 }
 
 struct Crowd {
+    from: u32,
+    count: u32,
     child: Child,
     orders: ChildStdin,
+    listening: JoinHandle<()>,
+}
+
+impl Crowd {
+    /// Starts the process of so many sites, whose words go to `tell`.
+    fn start(
+        tools: &Tools,
+        dir: &Path,
+        (from, count): (u32, u32),
+        tell: mpsc::UnboundedSender<Result<Word, LiveError>>,
+    ) -> Result<Self, LiveError> {
+        let numbers = [from.to_string(), count.to_string()];
+        let place = dir.display().to_string();
+        let arguments = ["crowd", "--dir", &place, "--from", &numbers[0], "--count", &numbers[1]];
+        let log = tools.dir().join("logs").join(format!("crowd-{from}.log"));
+        let file = File::options().create(true).append(true).open(&log).map_err(LiveError::io(log))?;
+        let mut command = tools.service("airlift-sim", &arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
+        let mut child = command.spawn().map_err(LiveError::io("a crowd's process"))?;
+        let piped = "the command above pipes it";
+        let orders = child.stdin.take().expect(piped);
+        let mut lines = BufReader::new(child.stdout.take().expect(piped)).lines();
+        let listening = tokio::spawn(async move {
+            loop {
+                let word = match lines.next_line().await {
+                    Ok(Some(line)) => line.parse().map_err(LiveError::failed),
+                    Ok(None) => Err(LiveError::Failed(format!("the crowd from site {from} on ended"))),
+                    Err(error) => Err(LiveError::failed(error)),
+                };
+                let last = word.is_err();
+                if tell.send(word).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Self { from, count, child, orders, listening })
+    }
 }
 
 impl Field {
@@ -48,43 +92,39 @@ impl Field {
         count: u32,
         processes: u32,
     ) -> Result<Self, LiveError> {
-        let (sender, words) = mpsc::unbounded_channel();
+        let (tell, words) = mpsc::unbounded_channel();
         let share = count.div_ceil(processes);
         let mut crowds = Vec::new();
         for from in (0..count).step_by(share as usize) {
-            let numbers = [from.to_string(), share.min(count - from).to_string()];
-            let place = dir.display().to_string();
-            let arguments = ["crowd", "--dir", &place, "--from", &numbers[0], "--count", &numbers[1]];
-            let log = tools.dir().join("logs").join(format!("crowd-{from}.log"));
-            let log = std::fs::File::create(&log).map_err(LiveError::io(log))?;
-            let mut command = tools.service("airlift-sim", &arguments);
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-            let mut child = command.spawn().map_err(LiveError::io("a crowd's process"))?;
-            let piped = "the command above pipes it";
-            let orders = child.stdin.take().expect(piped);
-            let mut lines = BufReader::new(child.stdout.take().expect(piped)).lines();
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                loop {
-                    let word = match lines.next_line().await {
-                        Ok(Some(line)) => line.parse().map_err(LiveError::failed),
-                        Ok(None) => Err(LiveError::Failed(format!("the crowd from site {from} on ended"))),
-                        Err(error) => Err(LiveError::failed(error)),
-                    };
-                    let last = word.is_err();
-                    if sender.send(word).is_err() || last {
-                        return;
-                    }
-                }
-            });
-            crowds.push(Crowd { child, orders });
+            crowds.push(Crowd::start(tools, dir, (from, share.min(count - from)), tell.clone())?);
         }
         let sites = vec![SiteSeen::default(); count as usize];
-        let mut field = Self { sites, crowds, words, ready: 0, told: 0 };
-        field
-            .wait("agents to be loaded", Duration::from_secs(600), |field| field.ready == field.crowds.len())
-            .await?;
+        let (tools, dir) = (tools.clone(), dir.to_owned());
+        let mut field = Self { sites, tools, dir, crowds, tell, words, ready: 0, told: 0 };
+        field.wait_ready().await?;
         Ok(field)
+    }
+
+    async fn wait_ready(&mut self) -> Result<(), LiveError> {
+        let all = self.crowds.len();
+        self.wait("agents to be loaded", Duration::from_secs(600), |field| field.ready == all).await?;
+        Ok(())
+    }
+
+    /// Ends every process as a power cut would, and starts it again. Clusters, which are models, are new; what the
+    /// agents have on disk is as it was left.
+    pub(super) async fn kill_and_start(&mut self) -> Result<(), LiveError> {
+        self.ready = 0;
+        for crowd in &mut self.crowds {
+            // Its end is no news.
+            crowd.listening.abort();
+            crowd.child.kill().await.map_err(LiveError::io("a crowd's process"))?;
+        }
+        for crowd in &mut self.crowds {
+            *crowd = Crowd::start(&self.tools, &self.dir, (crowd.from, crowd.count), self.tell.clone())?;
+        }
+        self.wait_ready().await?;
+        self.order(Order::Go).await
     }
 
     /// Tells every crowd.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::audit::Found;
 use super::host::Spent;
 use super::load::Measured;
+use super::receipts::Written;
 
 /// What 99 of 100 assignments may take.
 const P99_MS_MAX: f64 = 1_000.0;
@@ -145,6 +146,18 @@ impl Report {
             seconds(again_ms)
         ));
         self.kills.push(json!({ "killed": victim, "reconnect_ms": again_ms, "failed_orders": failed_orders, "unknown": lost }));
+    }
+
+    pub(super) fn written(&mut self, written: Written) {
+        let Written { receipts, took_ms, kills } = written;
+        say(&format!(
+            "{receipts} receipts written at once: all acknowledged in {}, with {} kills in between",
+            seconds(took_ms),
+            kills.len()
+        ));
+        self.set("receipts_written", receipts);
+        self.set("receipts_ms", took_ms);
+        self.set("receipts_kills", kills);
     }
 
     pub(super) fn settled(&mut self, took_ms: u64, acked_ms: u64) {

@@ -71,6 +71,8 @@ pub(super) enum Order {
     Go,
     /// Change something at every site that its status shows.
     Burst,
+    /// Write receipts at every site until its chain has so many.
+    Write(u64),
     /// Tell every chain.
     Tell,
 }
@@ -133,11 +135,12 @@ impl FromStr for Word {
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Go => "go",
-            Self::Burst => "burst",
-            Self::Tell => "tell",
-        })
+        match self {
+            Self::Go => f.write_str("go"),
+            Self::Burst => f.write_str("burst"),
+            Self::Write(upto) => write!(f, "write {upto}"),
+            Self::Tell => f.write_str("tell"),
+        }
     }
 }
 
@@ -145,11 +148,13 @@ impl FromStr for Order {
     type Err = NoWord;
 
     fn from_str(line: &str) -> Result<Self, NoWord> {
-        match line {
-            "go" => Ok(Self::Go),
-            "burst" => Ok(Self::Burst),
-            "tell" => Ok(Self::Tell),
-            other => Err(NoWord(other.to_owned())),
+        let no_word = || NoWord(line.to_owned());
+        match line.split_once(' ') {
+            None if line == "go" => Ok(Self::Go),
+            None if line == "burst" => Ok(Self::Burst),
+            None if line == "tell" => Ok(Self::Tell),
+            Some(("write", upto)) => upto.parse().map(Self::Write).map_err(|_| no_word()),
+            _ => Err(no_word()),
         }
     }
 }
@@ -174,8 +179,9 @@ mod tests {
             assert_eq!(word.to_string().parse(), Ok(word));
         }
         assert!("healthy 1".parse::<Word>().is_err());
-        for order in [Order::Go, Order::Burst, Order::Tell] {
+        for order in [Order::Go, Order::Burst, Order::Write(12), Order::Tell] {
             assert_eq!(order.to_string().parse(), Ok(order));
         }
+        assert!("write all".parse::<Order>().is_err());
     }
 }
