@@ -11,7 +11,7 @@ use crate::code::Code;
 use crate::document::assignment::{Assignment, DesiredApp};
 use crate::document::release::{Platform, Statement};
 use crate::document::root::{RevokeAction, TrustedRoot};
-use crate::envelope::{EnvelopeError, Verified, open};
+use crate::envelope::{EnvelopeError, Verified, open_parsed};
 use crate::ids::{AppName, Counter, FleetId, Sha256Digest, SiteId};
 use crate::limits::Limits;
 use crate::parameters;
@@ -221,11 +221,17 @@ pub fn accept_assignment(
         return Err(AssignmentError::Older { current: held.identity.minimum, found: counter });
     }
     let named = assignment.document().desired.iter().map(|desired| desired.release);
-    let missing: Vec<Sha256Digest> = named.filter(|digest| (held.release)(digest).is_none()).collect();
+    let (mut releases, mut missing) = (BTreeMap::new(), Vec::new());
+    for digest in named {
+        match (held.release)(&digest) {
+            Some(envelope) => drop(releases.insert(digest, envelope)),
+            None => missing.push(digest),
+        }
+    }
     if !missing.is_empty() {
         return Ok(Acceptance::Parked { assignment: Box::new(assignment), missing });
     }
-    let judged = judge_entries(assignment.document(), held, limits);
+    let judged = judge_entries(assignment.document(), &releases, held, limits);
     Ok(Acceptance::Accepted(Box::new(AcceptedAssignment { assignment, entries: judged })))
 }
 
@@ -251,13 +257,18 @@ fn check_addressee(assignment: &Assignment, held: &Held<'_>) -> Result<(), Assig
 }
 
 /// Judges each entry by itself, then each `requires` over the entries that are left.
-fn judge_entries(assignment: &Assignment, held: &Held<'_>, limits: &Limits) -> Vec<AcceptedEntry> {
+fn judge_entries(
+    assignment: &Assignment,
+    releases: &BTreeMap<Sha256Digest, Vec<u8>>,
+    held: &Held<'_>,
+    limits: &Limits,
+) -> Vec<AcceptedEntry> {
     let mut entries: Vec<AcceptedEntry> = assignment
         .desired
         .iter()
         .map(|desired| AcceptedEntry {
             desired: desired.clone(),
-            verdict: judge_entry(desired, held, limits),
+            verdict: judge_entry(desired, releases.get(&desired.release), held, limits),
         })
         .collect();
     loop {
@@ -282,15 +293,16 @@ fn judge_entries(assignment: &Assignment, held: &Held<'_>, limits: &Limits) -> V
 
 fn judge_entry(
     desired: &DesiredApp,
+    release: Option<&Vec<u8>>,
     held: &Held<'_>,
     limits: &Limits,
 ) -> Result<AcceptedRelease, EntryRefusal> {
-    let bytes = (held.release)(&desired.release)
-        .ok_or_else(|| EntryRefusal::new(Code::ContentMissing, "release document is not here"))?;
+    let bytes =
+        release.ok_or_else(|| EntryRefusal::new(Code::ContentMissing, "release document is not here"))?;
     let runs = held.running.get(&desired.app) == Some(&desired.release);
     let flag = held.root.revocation(&desired.release);
     let statement =
-        if runs { reopen_release(&bytes, limits)? } else { open_release(&bytes, held.root, limits)? };
+        if runs { reopen_release(bytes, limits)? } else { open_release(bytes, held.root, limits)? };
     let release = &statement.document().predicate;
     if statement.digest() != desired.release
         || release.app != desired.app
@@ -380,10 +392,9 @@ pub fn open_release(
     let envelope = crate::envelope::Envelope::parse(bytes, limits).map_err(refuse)?;
     let mut last = EnvelopeError::Threshold { valid: 0, threshold: 1 };
     for role in &root.roles.releases {
-        match envelope.verify_threshold::<Statement>(root.release_keys(role), role.threshold) {
-            Ok(()) => {
-                let statement: Verified<Statement> =
-                    open(bytes, root.release_keys(role), role.threshold, limits).map_err(refuse)?;
+        let keys = root.release_keys(role);
+        match open_parsed::<Statement>(&envelope, bytes, keys, role.threshold, limits) {
+            Ok(statement) => {
                 let app = &statement.document().predicate.app;
                 return match root.release_role(app) {
                     Some(matching) if matching.name == role.name => Ok(statement),

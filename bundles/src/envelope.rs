@@ -3,12 +3,13 @@
 //! The reader names the kind of document that it expects ([`Document::PAYLOAD_TYPE`]); nothing dispatches on what
 //! arrived. Protocol: secure-systems-lab/dsse, `protocol.md` 1.0.2.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::code::Code;
 use crate::ids::{KeyId, Sha256Digest};
@@ -323,17 +324,30 @@ impl Envelope {
         }
         json::check(&self.payload, limits).map_err(EnvelopeError::Payload)?;
         let shape = |error: serde_json::Error| EnvelopeError::Payload(JsonError::Shape(error.to_string()));
-        let value: serde_json::Value = serde_json::from_slice(&self.payload).map_err(shape)?;
-        if let Some(critical) = value.pointer(D::BODY).and_then(|body| body.get("crit")) {
-            let names: Vec<String> = serde_json::from_value(critical.clone()).map_err(shape)?;
-            if let Some(unknown) = names.into_iter().find(|name| !D::FIELDS.contains(&name.as_str())) {
-                return Err(EnvelopeError::Critical(unknown));
-            }
+        let critical = critical_fields(&self.payload, D::BODY).map_err(shape)?;
+        if let Some(unknown) = critical.into_iter().find(|name| !D::FIELDS.contains(&name.as_str())) {
+            return Err(EnvelopeError::Critical(unknown));
         }
         let document: D = serde_json::from_slice(&self.payload).map_err(shape)?;
         document.check().map_err(EnvelopeError::Invalid)?;
         Ok(document)
     }
+}
+
+/// The `crit` list of the object at a pointer, read alone: a newer document may be one that the types do not fit.
+fn critical_fields(payload: &[u8], body: &str) -> serde_json::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Critical {
+        #[serde(default)]
+        crit: Vec<String>,
+    }
+    let mut object: &RawValue = serde_json::from_slice(payload)?;
+    for name in body.split('/').skip(1) {
+        let mut fields: BTreeMap<String, &RawValue> = serde_json::from_str(object.get())?;
+        let Some(inner) = fields.remove(name) else { return Ok(Vec::new()) };
+        object = inner;
+    }
+    serde_json::from_str::<Critical>(object.get()).map(|critical| critical.crit)
 }
 
 /// A document whose signatures met their threshold before it was parsed.
@@ -373,7 +387,17 @@ pub fn open<'k, D: Document>(
     threshold: usize,
     limits: &Limits,
 ) -> Result<Verified<D>, EnvelopeError> {
-    let envelope = Envelope::parse(bytes, limits)?;
+    open_parsed(&Envelope::parse(bytes, limits)?, bytes, keys, threshold, limits)
+}
+
+/// The same of an envelope that was parsed from these bytes already.
+pub(crate) fn open_parsed<'k, D: Document>(
+    envelope: &Envelope,
+    bytes: &[u8],
+    keys: impl IntoIterator<Item = &'k PublicKey>,
+    threshold: usize,
+    limits: &Limits,
+) -> Result<Verified<D>, EnvelopeError> {
     envelope.verify_threshold::<D>(keys, threshold)?;
     let document = envelope.read_unverified(limits)?;
     Ok(Verified { document, digest: envelope.digest(), envelope: bytes.to_vec() })

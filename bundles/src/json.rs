@@ -3,6 +3,7 @@
 //! Parsers that disagree about duplicate keys, lone surrogates or large numbers let two readers see two
 //! documents under one signature. [`check`] refuses all of these on the bytes; only then does serde read them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
@@ -87,7 +88,7 @@ struct Scanner<'a> {
     depth_max: usize,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
     fn fault(&self, expected: &'static str) -> JsonError {
         JsonError::Syntax { at: self.at, expected }
     }
@@ -148,7 +149,7 @@ impl Scanner<'_> {
             let at = self.at;
             let key = self.string()?;
             if let Some(key) = keys.replace(key) {
-                return Err(JsonError::DuplicateKey { key, at });
+                return Err(JsonError::DuplicateKey { key: key.into_owned(), at });
             }
             self.space();
             self.expect(b':', "':'")?;
@@ -181,23 +182,30 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads a string; serde_json unescapes it, which refuses lone surrogates and control characters.
-    fn string(&mut self) -> Result<String, JsonError> {
+    /// Reads a string. One with escapes or control characters is unescaped by serde_json, which refuses the latter
+    /// and lone surrogates; any other is what stands there.
+    fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         let start = self.at;
         self.expect(b'"', "'\"'")?;
+        let mut plain = true;
         loop {
             match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => self.at += 2,
-                Some(_) => self.at += 1,
+                Some(b'\\') => (self.at, plain) = (self.at + 2, false),
+                Some(byte) => (self.at, plain) = (self.at + 1, plain && byte >= b' '),
                 None => return Err(self.fault("the end of a string")),
             }
         }
         self.at += 1;
+        let invalid = JsonError::Syntax { at: start, expected: "a string of valid Unicode" };
+        if plain {
+            return self.text.get(start + 1..self.at - 1).map(Cow::Borrowed).ok_or(invalid);
+        }
         let quoted = self.text.get(start..self.at);
         quoted
             .and_then(|quoted| serde_json::from_str(quoted).ok())
-            .ok_or(JsonError::Syntax { at: start, expected: "a string of valid Unicode" })
+            .map(|text: String| Cow::Owned(text))
+            .ok_or(invalid)
     }
 
     fn number(&mut self) -> Result<(), JsonError> {

@@ -334,6 +334,7 @@ async fn load_core(site: &Site, ports: &Ports, process_start: bool) -> Result<Co
         version: env!("CARGO_PKG_VERSION").to_owned(),
         hub: ports.link.is_some(),
         process_start,
+        root: None,
     };
     Ok(Core::load(start, rows)?)
 }

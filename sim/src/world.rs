@@ -4,6 +4,7 @@
 //! seed is a story. What is real: the core, its documents and signatures, packed bundles and how they are rendered,
 //! the hub's queries and decisions. What is a model: disks, clusters, runtimes, links, sticks and clocks.
 
+mod ahead;
 mod carrier;
 mod checks;
 mod clocks;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 
 use airlift_agent::core::enrol::{EnrolError, first_rows};
 use airlift_agent::core::state::Step as AppStep;
-use airlift_agent::core::write::Rows;
+use airlift_agent::core::write::{Rows, Write};
 use airlift_agent::ports::Store as _;
 use airlift_agent::ports::content::ContentError;
 use airlift_agent::ports::store::StoreError;
@@ -56,6 +57,7 @@ use crate::bundle::OwnBundleError;
 use crate::cluster::{Model, Settings};
 use crate::invariants::{Invariant, Ledger, Violation};
 use crate::scenario::{Group, Scenario};
+use ahead::Second;
 use carrier::Stick;
 use clocks::WallClock;
 use happening::{Happening, Leg, SiteNo, Start};
@@ -152,6 +154,7 @@ pub struct World {
     trace: Trace,
     steps: u64,
     hub: Hub,
+    second: Second,
     sites: Vec<Site>,
     names: BTreeMap<SiteId, SiteNo>,
     sticks: Vec<Stick>,
@@ -208,9 +211,11 @@ impl World {
         let trust = Trust::new(&fleet)?;
         let library = Library::new(&scenario, &fleet, &trust)?;
         let (mut sites, mut names) = (Vec::new(), BTreeMap::new());
+        let root: Arc<[u8]> = trust.newest().envelope().into();
         for group in &scenario.group {
+            let labels = Arc::new(group.all_labels());
             for number in 1..=group.count {
-                let site = make_site(&library, &trust, group, number, &mut random)?;
+                let site = make_site(&library, (&trust, &root), (group, &labels), number, &mut random)?;
                 names.insert(site.id.clone(), sites.len());
                 sites.push(site);
             }
@@ -229,6 +234,7 @@ impl World {
             trace: Trace::default(),
             steps: 0,
             hub,
+            second: Second::default(),
             sites,
             names,
             sticks: Vec::new(),
@@ -450,11 +456,12 @@ fn node_status(library: &Library, ready: bool) -> NodeStatus {
     }
 }
 
-/// A site as its installation leaves it: its key, its grant, its first rows, an empty cluster.
+/// A site as its installation leaves it: its key, its grant, its first rows, an empty cluster. All have one copy of the
+/// first root.
 fn make_site(
     library: &Library,
-    trust: &Trust,
-    group: &Group,
+    (trust, root): (&Trust, &Arc<[u8]>),
+    (group, labels): (&Group, &Arc<BTreeMap<String, String>>),
     number: u64,
     random: &mut Random,
 ) -> Result<Site, WorldError> {
@@ -479,7 +486,7 @@ fn make_site(
     let mut envelope = Envelope::draft(&grant);
     envelope.sign(&trust.director());
     let roots = std::slice::from_ref(trust.newest().as_ref());
-    let (_, writes) = first_rows(
+    let (_, mut writes) = first_rows(
         &Rows::default(),
         roots,
         &envelope.to_json(),
@@ -488,15 +495,19 @@ fn make_site(
         &chain_id,
         outbox_epoch,
     )?;
+    for write in &mut writes {
+        if let Write::PutRoot(row) = write {
+            row.envelope = Arc::clone(root);
+        }
+    }
     let disk = Disk::default();
     at_once(disk.durable.commit(writes))?;
-    let labels = group.all_labels();
     let uids = random.below(1 << 32);
     let mut clock = WallClock::right();
     clock.start(group.clock, 0);
     Ok(Site {
         id,
-        labels,
+        labels: Arc::clone(labels),
         contact: group.contact,
         key: Arc::new(key),
         chain_id,

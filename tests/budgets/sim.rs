@@ -36,6 +36,7 @@ pub(crate) fn run(program: &Path, sites: Option<u64>) -> Value {
         "rss_gb_peak": rounded(last.memory_bytes / GB),
         "agent_hours_per_cpu_minute": last.agent_hours_per_cpu_minute,
         "cost_per_site_times_first": rounded(last.cpu_ms_per_site() / first.cpu_ms_per_site()),
+        "memory_per_site_times_first": rounded(last.kb_per_site() / first.kb_per_site()),
         "cost_per_site": runs.iter().map(Fleet::object).collect::<Vec<_>>(),
         "trace_hash": last.trace_hash,
     })

@@ -4,6 +4,7 @@
 //! by its own; a site walks one version at a time from the one that it was installed with.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -357,9 +358,9 @@ impl RootError {
     }
 }
 
-/// The newest root that a chain of signatures leads to from the pinned one.
+/// The newest root that a chain of signatures leads to from the pinned one. Clones share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustedRoot(Verified<Root>);
+pub struct TrustedRoot(Arc<Verified<Root>>);
 
 impl std::ops::Deref for TrustedRoot {
     type Target = Root;
@@ -421,7 +422,7 @@ impl TrustedRoot {
     fn signed_by_itself(bytes: &[u8], limits: &Limits) -> Result<Self, RootError> {
         let root: Root = Envelope::parse(bytes, limits)?.read_unverified(limits)?;
         let keys: Vec<PublicKey> = root.root_keys().cloned().collect();
-        Ok(Self(open(bytes, &keys, root.roles.root.threshold, limits)?))
+        Ok(Self(Arc::new(open(bytes, &keys, root.roles.root.threshold, limits)?)))
     }
 
     /// Digest of its payload.

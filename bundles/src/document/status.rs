@@ -58,8 +58,8 @@ pub struct SiteStatus {
     pub parked: Option<Counter>,
     /// The boot, so that two living copies of one site are noticed.
     pub boot: RandomId,
-    /// State per app.
-    pub apps: BTreeMap<AppName, AppStatus>,
+    /// State per app; boxed, because a map makes room for eleven with the first.
+    pub apps: BTreeMap<AppName, Box<AppStatus>>,
     /// The nodes of the cluster, where it answers.
     #[serde(default)]
     pub nodes: Vec<NodeStatus>,

@@ -145,7 +145,8 @@ impl Core {
         object: &ObjectRef,
     ) -> Option<&ObjectRow> {
         let rows = self.rows.objects.get(app)?;
-        rows.get(object).or_else(|| object.in_other_versions(held).find_map(|other| rows.get(&other)))
+        let other = || object.in_other_versions(held).find_map(|other| rows.get(&other));
+        rows.get(object).or_else(other).map(Arc::as_ref)
     }
 
     pub(super) fn drive_apply(&mut self, t: &mut Turn, app: &AppName) {
@@ -426,10 +427,10 @@ impl Core {
             live.repaired.insert(object.clone());
         }
         let Some(row) = self.rows.objects.get(app).and_then(|rows| rows.get(object)) else { return };
-        let mut row = row.clone();
+        let mut row = ObjectRow::clone(row);
         let (uid, fields_hash) = (applied.uid.clone(), applied.fields_hash);
         row.applied = Some(AppliedRow { uid, sha256, fields_hash, generation });
-        self.write(t, Write::PutObject(row));
+        self.write(t, Write::PutObject(row.into()));
     }
 
     fn on_apply_error(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef, error: ApiError) {
@@ -570,7 +571,10 @@ impl Core {
                 if row.wanted.is_none() {
                     self.write(t, Write::DropObject(app.clone(), object));
                 } else if row.applied.is_some() {
-                    self.write(t, Write::PutObject(ObjectRow { applied: None, ..row }));
+                    self.write(
+                        t,
+                        Write::PutObject(ObjectRow { applied: None, ..ObjectRow::clone(&row) }.into()),
+                    );
                 }
             }
             let Some(row) = self.rows.apps.get(&app) else { continue };

@@ -75,7 +75,8 @@ impl Core {
             let generation = self.generation(row.current.or(row.planned))?;
             Some((row.app.clone(), generation.release))
         };
-        let running: BTreeMap<AppName, Sha256Digest> = self.rows.apps.values().filter_map(running).collect();
+        let running: BTreeMap<AppName, Sha256Digest> =
+            self.rows.apps.values().filter_map(|row| running(row)).collect();
         let floor = |row: &CounterRow| match &row.key {
             CounterKey::Floor(app) => Some((app.clone(), Counter { epoch: row.epoch, seq: row.seq })),
             CounterKey::Assignment => None,
@@ -233,7 +234,7 @@ impl Core {
             Some(_) => {}
         }
         if !self.rows.apps.contains_key(app) {
-            self.write(t, Write::PutApp(AppRow::new(app.clone())));
+            self.write(t, Write::PutApp(AppRow::new(app.clone()).into()));
         }
         let changed =
             self.rows.apps.get(app).is_some_and(|row| row.target != Some(id) || row.retry != desired.retry);
@@ -284,7 +285,7 @@ impl Core {
     fn refuse_entry(&mut self, t: &mut Turn, desired: &DesiredApp, refusal: &EntryRefusal, changed: bool) {
         let app = &desired.app;
         if !self.rows.apps.contains_key(app) {
-            self.write(t, Write::PutApp(AppRow::new(app.clone())));
+            self.write(t, Write::PutApp(AppRow::new(app.clone()).into()));
         }
         let evidence = Evidence {
             object: format!("app {app}"),

@@ -195,7 +195,7 @@ impl Core {
             let generation = row.current.or(row.planned).and_then(|id| self.rows.generations.get(&id));
             generation.is_some_and(|row| row.generation.release == *sha256)
         };
-        let usable = self.rows.apps.values().any(runs)
+        let usable = self.rows.apps.values().any(|row| runs(row))
             || open_release(&row.envelope, &self.root, &Limits::DEFAULT).is_ok();
         usable.then_some(row)
     }

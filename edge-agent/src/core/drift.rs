@@ -243,7 +243,7 @@ impl Core {
         let named = |row: &super::write::AppRow| {
             [row.target, row.working, row.planned, row.current, row.previous, row.failed]
         };
-        self.rows.apps.values().flat_map(named).flatten().collect()
+        self.rows.apps.values().flat_map(|row| named(row)).flatten().collect()
     }
 
     /// Tells the edges which content and images stay, when that changes.

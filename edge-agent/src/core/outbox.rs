@@ -52,6 +52,22 @@ impl Told {
     }
 }
 
+/// How many of `receipts` fit one batch, and whether the status does beside them.
+#[must_use]
+pub fn rows_of_batch(receipts: &[ReceiptRow], status: Option<&OutboxRow>) -> (usize, bool) {
+    const ROWS_MAX: usize = 200;
+    const BYTES_MAX: usize = 72 << 10; // base64 makes 96 KiB of it, in a message of at most 128 KiB
+    let (mut bytes, mut taken) = (0, 0);
+    for row in receipts.iter().take(ROWS_MAX) {
+        bytes += row.envelope.len();
+        if bytes > BYTES_MAX && taken > 0 {
+            break;
+        }
+        taken += 1;
+    }
+    (taken, status.is_some_and(|row| bytes + row.payload.len() <= BYTES_MAX || taken == 0))
+}
+
 /// Signs outbox rows as one batch, ready for `u/s`.
 ///
 /// Receipts carry their own signatures; the batch's covers the status. Rows that do not fit 100 KiB are left for
@@ -63,24 +79,13 @@ pub fn seal_batch(
     receipts: &[ReceiptRow],
     status: Option<&OutboxRow>,
 ) -> (Vec<u8>, usize, bool) {
-    const ROWS_MAX: usize = 200;
-    const BYTES_MAX: usize = 72 << 10; // base64 makes 96 KiB of it, in a message of at most 128 KiB
     let mut rows = Vec::new();
-    let (mut bytes, mut taken) = (0, 0);
-    for row in receipts.iter().take(ROWS_MAX) {
-        bytes += row.envelope.len();
-        if bytes > BYTES_MAX && taken > 0 {
-            break;
-        }
-        taken += 1;
+    let (taken, told) = rows_of_batch(receipts, status);
+    for row in &receipts[..taken] {
         let receipt = serde_json::from_slice(&row.envelope).ok();
         rows.push(status::OutboxRow { seq: row.outbox_seq, receipt, status: None });
     }
-    let mut told = false;
-    if let Some(row) = status
-        && (bytes + row.payload.len() <= BYTES_MAX || rows.is_empty())
-    {
-        told = true;
+    if let Some(row) = status.filter(|_| told) {
         let status = serde_json::from_slice(&row.payload).ok();
         rows.push(status::OutboxRow { seq: row.seq, receipt: None, status });
     }
@@ -296,7 +301,8 @@ impl Core {
     }
 
     fn site_status(&self, t: &Turn) -> SiteStatus {
-        let apps = self.rows.apps.keys().filter_map(|app| Some((app.clone(), self.app_status(t.now, app)?)));
+        let told = |app: &AppName| Some((app.clone(), Box::new(self.app_status(t.now, app)?)));
+        let apps = self.rows.apps.keys().filter_map(told);
         let refusals = self.rows.refusals.values().fold(BTreeMap::new(), |mut counted, row| {
             *counted.entry(row.code.id().to_owned()).or_insert(0) += row.count;
             counted

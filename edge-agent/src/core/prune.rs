@@ -215,7 +215,7 @@ impl Core {
         if row.wanted.is_none() || leaves {
             self.write(t, Write::DropObject(app.clone(), object));
         } else {
-            self.write(t, Write::PutObject(ObjectRow { applied: None, ..row }));
+            self.write(t, Write::PutObject(ObjectRow { applied: None, ..ObjectRow::clone(&row) }.into()));
         }
     }
 
@@ -251,7 +251,7 @@ impl Core {
         let waited = self.rows.apps.get(app).map_or(0, |row| row.retire_ms) + self.live.app(app).unflushed_ms;
         let held = self.rows.apps.get(app).is_some_and(|row| row.held);
         let deleting = |row: &AppRow| row.step == AppStep::RetireDelete;
-        if !held && waited >= self.retire_delay_ms() && !self.rows.apps.values().any(deleting) {
+        if !held && waited >= self.retire_delay_ms() && !self.rows.apps.values().any(|row| deleting(row)) {
             self.flush_clock(t, app);
             self.enter(t, app, AppStep::RetireDelete);
         }
@@ -272,9 +272,9 @@ impl Core {
             .unwrap_or_default();
         let mut leaving: Vec<Leaving> = Vec::new();
         for row in self.rows.objects.get(app).cloned().unwrap_or_default().into_values() {
-            match row.applied {
+            match &row.applied {
                 Some(applied) if permitted(&row.object.gvk, permissions) => {
-                    leaving.push((row.wave, row.object, Some(applied.uid)));
+                    leaving.push((row.wave, row.object.clone(), Some(applied.uid.clone())));
                 }
                 // Kept by rule, or never there: it leaves the inventory with the app.
                 _ => {}
@@ -287,13 +287,13 @@ impl Core {
         }
         let held = self.take_held(app, &mut leaving);
         if leaving.is_empty() {
-            self.finish_retire(t, app, row, held);
+            self.finish_retire(t, app, &row, held);
         } else {
             self.delete(t, app, leaving);
         }
     }
 
-    fn finish_retire(&mut self, t: &mut Turn, app: &AppName, row: AppRow, held: Vec<Evidence>) {
+    fn finish_retire(&mut self, t: &mut Turn, app: &AppName, row: &AppRow, held: Vec<Evidence>) {
         let pruned = std::mem::take(&mut self.live.app(app).pruned);
         let counts = Counts { pruned, ..Counts::default() };
         let code = (!held.is_empty()).then_some(Code::HoldsOthers);
@@ -306,7 +306,7 @@ impl Core {
         if row.target.is_some() {
             // It was assigned again while it left.
             let fresh = AppRow { target: row.target, retry: row.retry, ..AppRow::new(app.clone()) };
-            self.write(t, Write::PutApp(fresh));
+            self.write(t, Write::PutApp(fresh.into()));
         } else {
             self.write(t, Write::DropApp(app.clone()));
             self.live.apps.remove(app);

@@ -48,7 +48,7 @@ impl Core {
         if self.runs_once(app) || !self.is_once(app, object) {
             let row = self.rows.objects.get(app).and_then(|rows| rows.get(object)).cloned();
             if let Some(row) = row.filter(|row| row.applied.is_some()) {
-                self.write(t, Write::PutObject(ObjectRow { applied: None, ..row }));
+                self.write(t, Write::PutObject(ObjectRow { applied: None, ..ObjectRow::clone(&row) }.into()));
             }
         } else {
             self.record_removed(t, app, object);
@@ -67,7 +67,7 @@ impl Core {
         let (Some(generation), Some(row)) = (planned, row) else { return };
         let Some(wanted) = row.wanted else { return };
         let applied = Some(AppliedRow::of_a_run(generation, wanted.sha256));
-        self.write(t, Write::PutObject(ObjectRow { applied, ..row }));
+        self.write(t, Write::PutObject(ObjectRow { applied, ..ObjectRow::clone(&row) }.into()));
     }
 
     /// Whether an object of the plan runs once.

@@ -114,7 +114,7 @@ impl Core {
         let watched = |row: &AppRow| {
             row.watch_left_ms > 0 && row.state == AppState::Healthy && row.step == AppStep::Rest
         };
-        self.rows.apps.get(app).is_some_and(watched) && self.settle_clock_runs(app)
+        self.rows.apps.get(app).is_some_and(|row| watched(row)) && self.settle_clock_runs(app)
     }
 
     /// When an app at rest must be looked at by itself.

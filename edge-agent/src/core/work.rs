@@ -428,8 +428,8 @@ impl Core {
                 // The inventory was lost, not the cluster: what was healthy has run.
                 row.applied = Some(AppliedRow::of_a_run(generation.id, entry.sha256));
             }
-            if before.get(&row.object) != Some(&row) {
-                self.write(t, Write::PutObject(row));
+            if before.get(&row.object).is_none_or(|before| **before != row) {
+                self.write(t, Write::PutObject(row.into()));
             }
         }
         for (object, row) in before {
@@ -441,7 +441,7 @@ impl Core {
             if row.applied.is_none() || moved {
                 self.write(t, Write::DropObject(app.clone(), object));
             } else if row.wanted.is_some() {
-                self.write(t, Write::PutObject(ObjectRow { wanted: None, ..row }));
+                self.write(t, Write::PutObject(ObjectRow { wanted: None, ..ObjectRow::clone(&row) }.into()));
             }
         }
         for image in plan.images {

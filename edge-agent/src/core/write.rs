@@ -35,16 +35,16 @@ pub enum Write {
     PutAssignment(AssignmentRow),
     /// A slot is empty again.
     DropAssignment(Slot),
-    /// An app.
-    PutApp(AppRow),
+    /// An app. The row is shared by whoever holds it, and never changed.
+    PutApp(Arc<AppRow>),
     /// A retired app.
     DropApp(AppName),
     /// A generation.
     PutGeneration(GenerationRow),
     /// A generation that is neither wanted nor kept.
     DropGeneration(GenerationId),
-    /// An object.
-    PutObject(ObjectRow),
+    /// An object; shared like an app's row.
+    PutObject(Arc<ObjectRow>),
     /// An object that was deleted, or that never came to be.
     DropObject(AppName, ObjectRef),
     /// An image of a generation.
@@ -422,11 +422,11 @@ pub struct Rows {
     /// Both assignments.
     pub assignments: BTreeMap<Slot, AssignmentRow>,
     /// All apps.
-    pub apps: BTreeMap<AppName, AppRow>,
+    pub apps: BTreeMap<AppName, Arc<AppRow>>,
     /// All generations.
     pub generations: BTreeMap<GenerationId, GenerationRow>,
     /// All objects.
-    pub objects: BTreeMap<AppName, BTreeMap<ObjectRef, ObjectRow>>,
+    pub objects: BTreeMap<AppName, BTreeMap<ObjectRef, Arc<ObjectRow>>>,
     /// All images, by generation and reference.
     pub images: BTreeMap<(GenerationId, String), ImageRow>,
     /// Payload digests of the receipts that are here, by number; their envelopes stay in the store.

@@ -3,6 +3,7 @@
 //! A line is written after the commit that it speaks of, so its time is the time from which the fact stands.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use airlift_bundles::document::status::AppState;
 use airlift_bundles::ids::{AppName, Sha256Digest};
@@ -17,7 +18,7 @@ use crate::core::write::{AppRow, Rows, Slot};
 pub(super) struct News {
     assignment: Option<Sha256Digest>,
     /// The last row of each: those before it in the same step never stood.
-    apps: BTreeMap<AppName, AppRow>,
+    apps: BTreeMap<AppName, Arc<AppRow>>,
 }
 
 impl News {
@@ -27,7 +28,7 @@ impl News {
         for write in writes {
             match write {
                 Write::PutAssignment(row) if row.slot == Slot::Current => news.assignment = Some(row.sha256),
-                Write::PutApp(row) => drop(news.apps.insert(row.app.clone(), row.clone())),
+                Write::PutApp(row) => drop(news.apps.insert(row.app.clone(), Arc::clone(row))),
                 _ => {}
             }
         }
@@ -58,7 +59,7 @@ impl Chronicle {
                 .map_or_else(|| "none".to_owned(), |row| row.generation.version.to_string());
             let (app, state) = (&row.app, row.shown().word());
             info!(%app, %state, %version, reason = row.reason, "app changes state");
-            self.said.insert(row.app, now);
+            self.said.insert(row.app.clone(), now);
         }
     }
 }

@@ -29,9 +29,14 @@ pub(super) fn load(connection: &Connection) -> Result<Rows, StoreError> {
     each(connection, "accepted", accepted, &mut take)?;
     each(connection, "counter", |row| counter(row).map(Write::PutCounter), &mut take)?;
     each(connection, "assignment", |row| assignment(row).map(Write::PutAssignment), &mut take)?;
-    each(connection, "app", |row| app(row).map(Write::PutApp), &mut take)?;
+    each(connection, "app", |row| app(row).map(|row| Write::PutApp(row.into())), &mut take)?;
     each(connection, "generation", |row| generation(row).map(Write::PutGeneration), &mut take)?;
-    each(connection, "object", |row| object(row, &mut kinds).map(Write::PutObject), &mut take)?;
+    each(
+        connection,
+        "object",
+        |row| object(row, &mut kinds).map(|row| Write::PutObject(row.into())),
+        &mut take,
+    )?;
     each(connection, "image", |row| image(row).map(Write::PutImage), &mut take)?;
     each(connection, "outbox", |row| outbox(row).map(Write::PutOutbox), &mut take)?;
     each(connection, "refusal", |row| refusal(row).map(Write::PutRefusal), &mut take)?;

@@ -172,8 +172,8 @@ fn every_put() -> Vec<Write> {
             sha256: digest("b"),
             envelope: envelope.clone(),
         }),
-        Write::PutApp(app_row()),
-        Write::PutApp(AppRow::new(AppName::new("bare").unwrap())),
+        Write::PutApp(app_row().into()),
+        Write::PutApp(AppRow::new(AppName::new("bare").unwrap()).into()),
         Write::PutGeneration(generation_row()),
         Write::PutGeneration(GenerationRow {
             prepared: None,
@@ -183,9 +183,9 @@ fn every_put() -> Vec<Write> {
             }),
             ..generation_row()
         }),
-        Write::PutObject(object_row("web", Some("shop"))),
-        Write::PutObject(ObjectRow { applied: None, ..object_row("cluster-wide", None) }),
-        Write::PutObject(ObjectRow { wanted: None, ..object_row("leaving", Some("shop")) }),
+        Write::PutObject(object_row("web", Some("shop")).into()),
+        Write::PutObject(ObjectRow { applied: None, ..object_row("cluster-wide", None) }.into()),
+        Write::PutObject(ObjectRow { wanted: None, ..object_row("leaving", Some("shop")) }.into()),
         Write::PutImage(ImageRow { generation: digest("target"), image }),
         Write::AppendReceipt(receipt_row(1)),
         Write::AppendReceipt(receipt_row(2)),

@@ -15,7 +15,7 @@ use crate::db::rows::assignments::{ReturnedRow, put_returned};
 use crate::db::rows::audit;
 use crate::db::rows::receipts::{self, Arrival, ChainRow};
 use crate::db::rows::sites::{self, SiteRow};
-use crate::db::rows::status::{self, StatusRow};
+use crate::db::rows::status::{self, StatusHead, StatusRow};
 use crate::server::newest_root;
 
 /// How many boots of a site are remembered.
@@ -56,8 +56,9 @@ pub fn take_batch(
         take_one(connection, row, receipt, carrier, now, &mut taken)?;
     }
     if let Some((seq, document)) = batch.status() {
-        if is_news(connection, row, batch.outbox_epoch(), *seq)? {
-            take_status(connection, row, batch.outbox_epoch(), *seq, document, now, &mut taken)?;
+        let before = status::head(connection, &row.site)?;
+        if is_news(connection, row, before.as_ref(), batch.outbox_epoch(), *seq)? {
+            take_status(connection, row, before, (batch.outbox_epoch(), *seq), document, now, &mut taken)?;
         } else {
             taken.known += 1;
         }
@@ -131,10 +132,11 @@ fn take_one(
 fn is_news(
     connection: &Connection,
     row: &SiteRow,
+    held: Option<&StatusHead>,
     outbox_epoch: &RandomId,
     seq: u64,
 ) -> Result<bool, DbError> {
-    Ok(match status::find(connection, &row.site)? {
+    Ok(match held {
         None => true,
         Some(held) if held.outbox_epoch == *outbox_epoch => seq > held.seq,
         Some(_) => seq > status::upto(connection, &row.site, outbox_epoch)?,
@@ -144,22 +146,21 @@ fn is_news(
 fn take_status(
     connection: &Connection,
     row: &SiteRow,
-    outbox_epoch: &RandomId,
-    seq: u64,
+    before: Option<StatusHead>,
+    (outbox_epoch, seq): (&RandomId, u64),
     document: &SiteStatus,
     now: &Now,
     taken: &mut Taken,
 ) -> Result<(), DbError> {
-    let before = status::find(connection, &row.site)?;
     let mut boots = before.as_ref().map(|before| before.boots.clone()).unwrap_or_default();
-    if let Some(before) = before.filter(|before| before.document.boot != document.boot) {
+    if let Some(before) = before.filter(|before| before.boot != document.boot) {
         // A boot that comes back belongs to a second living copy; a new outbox belongs to a new database.
         if before.outbox_epoch == *outbox_epoch && boots.contains(&document.boot) {
-            let detail = format!("boots {} and {} alternate", before.document.boot, document.boot);
+            let detail = format!("boots {} and {} alternate", before.boot, document.boot);
             quarantine(connection, row, Code::ChainForked, &detail, now, taken)?;
         }
         boots.retain(|boot| *boot != document.boot);
-        boots.insert(0, before.document.boot);
+        boots.insert(0, before.boot);
         boots.truncate(BOOTS_KEPT);
     }
     let stored = StatusRow {

@@ -302,11 +302,11 @@ impl World {
             return;
         }
         let mut whole = true;
-        for (number, batch) in self.sealed(site, chain_id, (from, upto), true).into_iter().enumerate() {
+        for (number, batch) in self.batches(site, chain_id, (from, upto), true).into_iter().enumerate() {
             // Batches of one writing are told apart by their first number; no reader takes it as more than a name.
             let (site, chain_id) = (self.sites[site].id.clone(), chain_id.clone());
             let name = MediaName::Receipts { site, chain_id, from: from + number as u64, upto };
-            let mut text = String::from_utf8(batch).expect("envelopes are JSON");
+            let mut text = String::from_utf8(batch.seal()).expect("envelopes are JSON");
             whole &= !self.tear(stick, &mut text);
             if !whole {
                 self.sticks[stick].torn.insert(name.to_string());

@@ -266,7 +266,7 @@ impl World {
     fn unmet(&mut self, site: SiteNo, expectation: &Expectation) -> Option<String> {
         let app = &expectation.app;
         let rows = at_once(self.sites[site].disk.durable.load()).ok()?;
-        let row = rows.apps.get(app);
+        let row = rows.apps.get(app).map(Arc::as_ref);
         let Some(version) = &expectation.running else {
             return row.map(|row| format!("{app} is {} and should not be there", row.state.word()));
         };

@@ -118,6 +118,7 @@ impl World {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hub: here.contact == ContactClass::Mqtt,
             process_start: false,
+            root: Some(self.trust.newest().as_ref().clone()),
         };
         let mut core = Core::load(start, rows).ok()?;
         core.resume(now);

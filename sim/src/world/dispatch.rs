@@ -57,8 +57,8 @@ impl World {
                     if self.ledgers[site].talks_too_much(self.timeline.now_ms()) {
                         self.violated(Invariant::Sleep, Some(site), "it sends batches without end".into());
                     }
-                    for batch in self.sealed(site, &chain_id, (from, upto), status) {
-                        self.send_up(site, Upward::Batch(batch));
+                    for batch in self.batches(site, &chain_id, (from, upto), status) {
+                        self.send_batch(site, batch);
                     }
                 }
             }

@@ -10,6 +10,9 @@ use airlift_agent::core::event::{DocumentKind, OpId};
 use airlift_agent::core::object::{Generation, ObjectRef};
 use airlift_bundles::wire::Conn;
 
+use super::ahead::Ahead;
+use super::link::SealedBatch;
+
 /// A site's place in the world.
 pub(super) type SiteNo = usize;
 /// One life of a site's process; what was planned for another is void.
@@ -119,7 +122,7 @@ pub(super) enum Upward {
     /// Presence.
     Conn(Conn),
     /// A signed batch.
-    Batch(Vec<u8>),
+    Batch(Ahead<SealedBatch>),
     /// Wanted documents.
     Get(BTreeSet<WantedDocument>),
 }
@@ -128,7 +131,7 @@ impl Upward {
     /// Bytes of documents in it.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Self::Batch(batch) => batch.len() as u64,
+            Self::Batch(batch) => batch.get().envelope.len() as u64,
             Self::Conn(_) | Self::Get(_) => 0,
         }
     }
@@ -140,9 +143,11 @@ pub(super) enum Downward {
     /// Which root is the newest.
     State { root_version: u64 },
     /// An assignment.
-    Desired { envelope: Vec<u8>, root_version: u64 },
-    /// A document that was wanted, or an ack.
+    Desired { envelope: Arc<[u8]>, root_version: u64 },
+    /// A document that was wanted.
     Document(DocumentKind, Vec<u8>),
+    /// An ack.
+    Ack(Ahead<Vec<u8>>),
 }
 
 impl Downward {
@@ -151,6 +156,7 @@ impl Downward {
         match self {
             Self::Desired { envelope, .. } => envelope.len() as u64,
             Self::Document(_, bytes) => bytes.len() as u64,
+            Self::Ack(ack) => ack.get().len() as u64,
             Self::State { .. } => 0,
         }
     }

@@ -1,6 +1,7 @@
 //! The hub: its real queries and decisions on a database in memory, called inline, and what its endpoint would do
 //! with connections.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use airlift_agent::core::event::DocumentKind;
 use airlift_bundles::accept::open_release;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::root::TrustedRoot;
+use airlift_bundles::envelope::{Document, Envelope};
 use airlift_bundles::ids::{Counter, FleetId, RandomId, Sha256Digest, SiteId};
 use airlift_bundles::keys::SecretKey;
 use airlift_bundles::limits::Limits;
@@ -19,7 +21,7 @@ use airlift_hub::api::types::{Assign, ReleaseChoice, Retire, SiteSelection, Stan
 use airlift_hub::clock::Now;
 use airlift_hub::collect::take::take_batch;
 use airlift_hub::collect::verify::verify_batch;
-use airlift_hub::db::rows::sites::{SiteKeyRow, SiteRow};
+use airlift_hub::db::rows::sites::SiteRow;
 use airlift_hub::db::rows::{assignments, meta, releases, roots, sites};
 use airlift_hub::db::{Db, DbError};
 use airlift_hub::init::add_roots;
@@ -31,8 +33,10 @@ use rusqlite::Connection;
 
 use super::World;
 use super::WorldError;
+use super::ahead::Ahead;
 use super::happening::{Downward, Happening, Session, SiteNo, Upward};
 use super::library::{BEGINNING_S, Library};
+use super::link::SealedBatch;
 use super::recovery::Copy;
 use super::site::Site;
 use super::trust::Trust;
@@ -59,7 +63,7 @@ pub(super) struct Hub {
     /// Connections as the hub knows them, with the last moment at which it heard something.
     sessions: Vec<Option<(Session, u64)>>,
     /// The endpoint's retained assignments; they survive its process.
-    pub(super) retained: BTreeMap<SiteNo, Vec<u8>>,
+    pub(super) retained: BTreeMap<SiteNo, Arc<[u8]>>,
     /// Acks that are owed, and about which outbox.
     owed: BTreeMap<SiteNo, RandomId>,
     /// Its last backup.
@@ -203,7 +207,14 @@ impl Hub {
     }
 }
 
-/// Knows a site as if it had been enrolled: a grant with certificates is made by no simulated site.
+/// A document under the hub's signature.
+fn signed(document: &impl Document, key: &SecretKey) -> Vec<u8> {
+    let mut envelope = Envelope::draft(document);
+    envelope.sign(key);
+    envelope.to_json()
+}
+
+/// Knows a site as if it had been enrolled.
 fn enrol(connection: &Connection, site: &Site) -> Result<(), WorldError> {
     let row = SiteRow {
         site: site.id.clone(),
@@ -214,16 +225,8 @@ fn enrol(connection: &Connection, site: &Site) -> Result<(), WorldError> {
         seen: None,
     };
     sites::put(connection, &row)?;
-    let key = SiteKeyRow {
-        key: site.key.public(),
-        site: site.id.clone(),
-        incarnation: 1,
-        chain_id: site.chain_id.clone(),
-        tls_sha256: Sha256Digest::of(site.id.as_str().as_bytes()),
-        revoked: false,
-    };
-    sites::add_key(connection, &key)?;
-    for (key, value) in &site.labels {
+    sites::add_key(connection, &site.key_row())?;
+    for (key, value) in &*site.labels {
         sites::set_label(connection, &site.id, key, value)?;
     }
     Ok(())
@@ -324,9 +327,9 @@ impl World {
         match published {
             Ok(Some(newest)) => {
                 self.check_signed(site, &newest.envelope);
-                self.hub.retained.insert(site, newest.envelope.clone());
-                let root_version = self.hub.root.version;
-                self.send_down(site, Downward::Desired { envelope: newest.envelope, root_version });
+                let (envelope, root_version) = (Arc::from(newest.envelope), self.hub.root.version);
+                self.hub.retained.insert(site, Arc::clone(&envelope));
+                self.send_down(site, Downward::Desired { envelope, root_version });
             }
             Ok(None) => {}
             Err(error) => self.violated(Invariant::Scenario, Some(site), error.to_string()),
@@ -335,6 +338,7 @@ impl World {
 
     /// A message of a site has come.
     pub(super) fn up(&mut self, site: SiteNo, session: Session, message: Upward) {
+        self.meter.moved(site, false, message.bytes());
         if !self.hub.up || self.hub.session(site).is_none_or(|known| known.0 != session) {
             return;
         }
@@ -356,22 +360,28 @@ impl World {
         }
     }
 
-    fn collect(&mut self, site: SiteNo, envelope: &[u8]) {
+    fn collect(&mut self, site: SiteNo, sealed: &Ahead<SealedBatch>) {
         let (name, now) = (self.sites[site].id.clone(), self.hub.now(self.timeline.now_ms()));
         if self.hub.revoked.contains(&site) {
             return;
         }
         let keys = sites::keys(&self.hub.db, &name).unwrap_or_default();
-        let batch = match verify_batch(envelope, &self.hub.fleet, &name, &keys) {
+        let (sealed, again) = (sealed.get(), OnceCell::new());
+        let verified = if sealed.keys == keys {
+            &sealed.verified
+        } else {
+            again.get_or_init(|| verify_batch(&sealed.envelope, &self.hub.fleet, &name, &keys))
+        };
+        let batch = match verified {
             Ok(batch) => batch,
             Err(error) => {
                 let text = format!("the hub refuses a batch that the site sealed: {error}");
                 return self.violated(Invariant::Receipts, Some(site), text);
             }
         };
-        self.check_batch(site, &batch);
+        self.check_batch(site, batch);
         let taken = self.hub.within(|connection| match sites::find(connection, &name)? {
-            Some(row) => take_batch(connection, &row, &batch, "mqtt", &now).map(Some),
+            Some(row) => take_batch(connection, &row, batch, "mqtt", &now).map(Some),
             None => Ok(None),
         });
         match taken {
@@ -391,8 +401,9 @@ impl World {
             let name = &self.sites[site].id;
             match ack_rows(&self.hub.db, &self.hub.fleet, name, &outbox_epoch) {
                 Ok(Some(ack)) => {
-                    let bytes = self.hub.directing().sign(&ack).to_json();
-                    self.send_down(site, Downward::Document(DocumentKind::Ack, bytes));
+                    let key = Arc::clone(&self.hub.key);
+                    let ack = self.second.make(move || signed(&ack, &key));
+                    self.send_down(site, Downward::Ack(ack));
                 }
                 Ok(None) => {}
                 Err(error) => self.violated(Invariant::Receipts, Some(site), error.to_string()),

@@ -3,12 +3,18 @@
 //! Every connection begins with a lost session: what was under way in the one before does not come. That is the
 //! least that MQTT promises; retained assignments come with each connection.
 
+use std::sync::Arc;
+
 use airlift_agent::core::Event;
 use airlift_agent::core::event::{Carrier, ConnId, DocumentKind};
-use airlift_agent::core::outbox::{STATUS, seal_batch};
+use airlift_agent::core::outbox::{STATUS, rows_of_batch, seal_batch};
+use airlift_agent::core::write::{MetaRow, OutboxRow, ReceiptRow};
 use airlift_agent::ports::Store as _;
 use airlift_bundles::ids::RandomId;
+use airlift_bundles::keys::SecretKey;
 use airlift_bundles::wire::{Conn, ConnState};
+use airlift_hub::collect::verify::{VerifiedBatch, VerifyError, verify_batch};
+use airlift_hub::db::rows::sites::SiteKeyRow;
 
 use super::World;
 use super::happening::{Downward, Happening, Life, Session, SiteNo, Upward};
@@ -119,7 +125,6 @@ impl World {
     pub(super) fn send_up(&mut self, site: SiteNo, message: Upward) {
         let Some(session) = self.sites[site].link.session else { return };
         for delay_ms in self.passage(site) {
-            self.meter.moved(site, false, message.bytes());
             let message = Box::new(message.clone());
             self.timeline.after(delay_ms, Happening::Up(site, session, message));
         }
@@ -129,7 +134,6 @@ impl World {
     pub(super) fn send_down(&mut self, site: SiteNo, message: Downward) {
         let Some(session) = self.sites[site].link.session else { return };
         for delay_ms in self.passage(site) {
-            self.meter.moved(site, false, message.bytes());
             let message = Box::new(message.clone());
             self.timeline.after(delay_ms, Happening::Down(site, session, message));
         }
@@ -149,6 +153,7 @@ impl World {
 
     /// A message of the hub has come.
     pub(super) fn down(&mut self, site: SiteNo, session: Session, message: Downward) {
+        self.meter.moved(site, false, message.bytes());
         let here = &self.sites[site];
         if here.link.session != Some(session) {
             return;
@@ -161,20 +166,21 @@ impl World {
             }
             Downward::Desired { envelope, root_version } => {
                 self.tell(site, life, Event::RootHint { version: root_version });
-                self.tell(site, life, document(DocumentKind::Assignment, envelope));
+                self.tell(site, life, document(DocumentKind::Assignment, envelope.to_vec()));
             }
             Downward::Document(expected, bytes) => self.tell(site, life, document(expected, bytes)),
+            Downward::Ack(ack) => self.tell(site, life, document(DocumentKind::Ack, ack.get().clone())),
         }
     }
 
-    /// Receipts and status as the agent seals them, read from what is on its disk.
-    pub(super) fn sealed(
+    /// Receipts and status for the batches in which the agent sends them, read from what is on its disk.
+    pub(super) fn batches(
         &self,
         site: SiteNo,
         chain_id: &RandomId,
         (mut from, upto): (u64, u64),
         with_status: bool,
-    ) -> Vec<Vec<u8>> {
+    ) -> Vec<Batch> {
         let here = &self.sites[site];
         let store = &here.disk.durable;
         let meta = here.process.as_ref().and_then(|process| process.core.rows().meta.clone());
@@ -183,17 +189,50 @@ impl World {
         let mut status = if with_status { at_once(store.outbox(STATUS)).ok().flatten() } else { None };
         let mut batches = Vec::new();
         while from <= upto || status.is_some() {
-            let receipts = read(from).unwrap_or_default();
+            let mut receipts = read(from).unwrap_or_default();
             if receipts.is_empty() && status.is_none() {
                 break;
             }
-            let (envelope, taken, told) = seal_batch(&here.key, &meta, &receipts, status.as_ref());
+            let (taken, told) = rows_of_batch(&receipts, status.as_ref());
             from = receipts.get(taken.saturating_sub(1)).map_or(upto + 1, |last| last.seq + 1);
-            if told {
-                status = None;
-            }
-            batches.push(envelope);
+            receipts.truncate(taken);
+            let status = if told { status.take() } else { None };
+            batches.push(Batch { key: Arc::clone(&here.key), meta: meta.clone(), receipts, status });
         }
         batches
     }
+
+    /// Sends a batch. It is sealed while it is on its way, and verified too, by the keys that the hub should have of
+    /// the site; where it has others then, it verifies it itself.
+    pub(super) fn send_batch(&mut self, site: SiteNo, batch: Batch) {
+        let (fleet, keys) = (self.hub.fleet().clone(), vec![self.sites[site].key_row()]);
+        let sealed = self.second.make(move || {
+            let envelope = batch.seal();
+            let verified = verify_batch(&envelope, &fleet, &batch.meta.site, &keys);
+            SealedBatch { envelope, keys, verified }
+        });
+        self.send_up(site, Upward::Batch(sealed));
+    }
+}
+
+/// Rows that travel together.
+pub(super) struct Batch {
+    key: Arc<SecretKey>,
+    meta: MetaRow,
+    receipts: Vec<ReceiptRow>,
+    status: Option<OutboxRow>,
+}
+
+impl Batch {
+    /// Signs them as the agent does.
+    pub(super) fn seal(&self) -> Vec<u8> {
+        seal_batch(&self.key, &self.meta, &self.receipts, self.status.as_ref()).0
+    }
+}
+
+/// A batch as it travels, and what the hub finds where these are its site's keys.
+pub(super) struct SealedBatch {
+    pub(super) envelope: Vec<u8>,
+    pub(super) keys: Vec<SiteKeyRow>,
+    pub(super) verified: Result<VerifiedBatch, VerifyError>,
 }

@@ -34,7 +34,7 @@ const PEOPLE_MS: (u64, u64) = (600_000, 2_400_000);
 pub(super) struct Copy {
     db: Connection,
     key: Arc<SecretKey>,
-    retained: BTreeMap<SiteNo, Vec<u8>>,
+    retained: BTreeMap<SiteNo, Arc<[u8]>>,
     /// Orders that were given since then may be missing in it.
     complete_until_ms: u64,
 }

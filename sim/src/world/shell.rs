@@ -37,6 +37,7 @@ impl World {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hub: here.contact == airlift_bundles::document::enrolment::ContactClass::Mqtt,
             process_start: start == Start::Process,
+            root: Some(self.trust.newest().as_ref().clone()),
         };
         let core = match Core::load(told, rows) {
             Ok(core) => core,
@@ -124,7 +125,7 @@ impl World {
             let rows = self.sites[site].process.as_ref().map(|process| process.core.rows());
             let apps = rows.into_iter().flat_map(|rows| rows.apps.values());
             let doing = |row: &AppRow| format!("{} is at {} ({})", row.app, row.step, row.state.word());
-            let text = apps.map(doing).collect::<Vec<_>>().join(", ");
+            let text = apps.map(|row| doing(row)).collect::<Vec<_>>().join(", ");
             return self.violated(Invariant::Sleep, Some(site), format!("it wakes up without end: {text}"));
         }
         self.with_core(site, |core, now| core.step(now, Event::Wake));

@@ -12,6 +12,7 @@ use airlift_bundles::document::enrolment::ContactClass;
 use airlift_bundles::document::status::NodeStatus;
 use airlift_bundles::ids::{RandomId, Sha256Digest, SiteId};
 use airlift_bundles::keys::SecretKey;
+use airlift_hub::db::rows::sites::SiteKeyRow;
 
 use super::clocks::WallClock;
 use super::happening::Session;
@@ -25,7 +26,7 @@ const BOOT_TAKES_MS: u64 = 10_000;
 /// One site.
 pub(super) struct Site {
     pub(super) id: SiteId,
-    pub(super) labels: BTreeMap<String, String>,
+    pub(super) labels: Arc<BTreeMap<String, String>>,
     pub(super) contact: ContactClass,
     pub(super) key: Arc<SecretKey>,
     pub(super) chain_id: RandomId,
@@ -140,6 +141,18 @@ impl Link {
 }
 
 impl Site {
+    /// Its key as the hub knows it: a grant with certificates is made by no simulated site.
+    pub(super) fn key_row(&self) -> SiteKeyRow {
+        SiteKeyRow {
+            key: self.key.public(),
+            site: self.id.clone(),
+            incarnation: 1,
+            chain_id: self.chain_id.clone(),
+            tls_sha256: Sha256Digest::of(self.id.as_str().as_bytes()),
+            revoked: false,
+        }
+    }
+
     /// The moment as the site's machine sees it, `at_ms` after the world began.
     pub(super) fn now(&self, place: usize, at_ms: u64) -> Now {
         let mut boot = [0; 16];

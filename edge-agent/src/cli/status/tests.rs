@@ -102,7 +102,7 @@ async fn the_rows_of_a_stopped_agent_are_told_as_what_was() {
         since: Some(Timestamp::from_unix_s(1_800_000_000)),
         ..AppRow::new(AppName::new("shop").unwrap())
     };
-    store.commit(vec![Write::PutMeta(meta.clone()), Write::PutApp(row)]).await.unwrap();
+    store.commit(vec![Write::PutMeta(meta.clone()), Write::PutApp(row.into())]).await.unwrap();
     let known = LastKnown::read(dir.path()).expect("a site is enrolled here");
     assert_eq!(known.site, meta.site);
     let text = joined(&known.describe());

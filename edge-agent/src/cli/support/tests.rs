@@ -98,7 +98,8 @@ async fn site(dir: &Path) -> (Config, Vec<String>) {
         ..AppRow::new(AppName::new("shop").unwrap())
     };
     let store = SqliteStore::open(&config.state_dir).unwrap();
-    let writes = vec![Write::PutMeta(site_meta()), Write::PutGeneration(generation), Write::PutApp(app)];
+    let writes =
+        vec![Write::PutMeta(site_meta()), Write::PutGeneration(generation), Write::PutApp(app.into())];
     store.commit(writes).await.unwrap();
     let planted = vec![
         key["keyval"]["private"].as_str().unwrap().to_owned(),

@@ -173,6 +173,7 @@ pub(super) fn start() -> Start {
         version: "0.1.0".into(),
         hub: true,
         process_start: true,
+        root: None,
     }
 }
 

@@ -24,6 +24,19 @@ pub struct StatusRow {
     pub received_at: Timestamp,
 }
 
+/// What decides whether a status is newer than the one that is held, without what the site says in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusHead {
+    /// The outbox that it came from.
+    pub outbox_epoch: RandomId,
+    /// Its number there.
+    pub seq: u64,
+    /// Its boot.
+    pub boot: RandomId,
+    /// Boots before that, newest first.
+    pub boots: Vec<RandomId>,
+}
+
 /// One app of a site as it last said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteAppRow {
@@ -49,6 +62,19 @@ pub fn find(connection: &Connection, site: &SiteId) -> Result<Option<StatusRow>>
             boots: json(row, 2)?,
             document: json(row, 3)?,
             received_at: Timestamp::from_unix_s(row.get(4)?),
+        })
+    })
+}
+
+/// The same without reading its document: most of a status costs nothing to those who only ask whether it is old.
+pub fn head(connection: &Connection, site: &SiteId) -> Result<Option<StatusHead>> {
+    let sql = "SELECT outbox_epoch, seq, boot, boots FROM status WHERE site = ?1";
+    one(connection, sql, [site.as_str()], |row| {
+        Ok(StatusHead {
+            outbox_epoch: parsed(row, 0)?,
+            seq: row.get(1)?,
+            boot: parsed(row, 2)?,
+            boots: json(row, 3)?,
         })
     })
 }

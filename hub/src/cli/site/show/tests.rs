@@ -47,7 +47,7 @@ fn status() -> SiteStatus {
         assignment: None,
         parked: None,
         boot: RandomId::from_bytes([1; 16]),
-        apps: BTreeMap::from([(app(), says)]),
+        apps: BTreeMap::from([(app(), Box::new(says))]),
         nodes: vec![NodeStatus {
             name: "n".into(),
             ready: true,
