@@ -147,6 +147,14 @@ async fn closed_by(mut closing: watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await; // an error: the sender is gone, which means the same
 }
 
+/// Resolves when the message that waits for room has left; never where none does.
+async fn left(leaving: &mut Option<Boxed<'_, ()>>) {
+    match leaving {
+        Some(message) => message.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One connection from the attempt to its end.
 struct Session {
     site: MqttSite,
@@ -181,6 +189,7 @@ impl Session {
         let (inbox_sender, inbox_task) = inbox.spawn();
         let mut wants = wants::WantPump::new(Arc::clone(&self.content), self.site.clone(), client.clone());
         let mut up = false;
+        let mut leaving: Option<Boxed<'_, ()>> = None;
         let reason = loop {
             tokio::select! {
                 biased;
@@ -209,8 +218,9 @@ impl Session {
                     Ok(_) => {}
                     Err(error) => break error.to_string(),
                 },
-                message = queue.recv(), if up => match message {
-                    Some(message) => self.send(&client, message),
+                () = left(&mut leaving) => leaving = None,
+                message = queue.recv(), if up && leaving.is_none() => match message {
+                    Some(message) => leaving = Some(self.send(&client, message)),
                     None => break self.leave(&client, &mut eventloop).await,
                 },
                 () = wants.tick(), if up => {}
@@ -279,8 +289,8 @@ impl Session {
         }
     }
 
-    /// Hands one message to the client. A full client queue drops it: the core asks again.
-    fn send(&self, client: &AsyncClient, message: Outgoing) {
+    /// Hands one message to the client, as soon as that has room for it.
+    fn send<'a>(&self, client: &'a AsyncClient, message: Outgoing) -> Boxed<'a, ()> {
         let site = || self.site.site.clone();
         let (topic, qos, retain, payload) = match message {
             Outgoing::Birth { conn_seq, assignment, root_version } => {
@@ -291,13 +301,15 @@ impl Session {
             Outgoing::Batch(batch) => (Topic::Status(site()), QoS::AtLeastOnce, false, batch.to_vec()),
             Outgoing::Documents(documents) => {
                 let want = documents.iter().map(wanted_document).take(64).collect();
-                let Ok(payload) = wire::encode(&Get { want }, &Limits::DEFAULT) else { return };
+                let payload = wire::encode(&Get { want }, &Limits::DEFAULT);
+                let payload = payload.expect("64 items are a few kilobytes");
                 (Topic::Get(site()), QoS::AtMostOnce, false, payload)
             }
         };
-        if client.try_publish(topic.name(&self.site.prefix), qos, retain, payload).is_err() {
-            debug!("queue to the hub is full: message dropped");
-        }
+        let topic = topic.name(&self.site.prefix);
+        Box::pin(async move {
+            let _ = client.publish(topic, qos, retain, payload).await; // the connection has ended: so has the need
+        })
     }
 
     /// Says goodbye in order: no will is needed, so the message says offline itself.

@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
+use super::batch::{self, Due, Range, Waiting};
 use super::images::{ImageKeeper, Kept};
 use super::ops::{Operations, Replies};
-use super::{Ports, Site, WriteMedia, batch, surroundings};
+use super::{Ports, Site, WriteMedia, surroundings};
 use crate::apply::owned::{owns, owns_all};
 use crate::core::api::{ApiCall, ApiError, ApiErrorClass, ApiReply, Applied};
 use crate::core::effect::{FetchLimits, WantedDocument};
@@ -36,6 +37,7 @@ pub(super) struct Dispatcher {
     events: mpsc::Sender<Event>,
     replies: Replies,
     operations: Operations,
+    outbox: Waiting,
     watch: Option<AbortHandle>,
     wake_at: Option<u64>,
     conn: Option<ConnId>,
@@ -51,6 +53,7 @@ impl Dispatcher {
             events,
             replies: Replies::default(),
             operations: Operations::default(),
+            outbox: Waiting::default(),
             watch: None,
             wake_at: None,
             conn: None,
@@ -117,13 +120,10 @@ impl Dispatcher {
             }
             Effect::Send { conn, chain_id, from, upto, status } => {
                 let Some(meta) = meta.cloned() else { return };
-                let (site, ports) = (self.site.clone(), self.ports.clone());
-                tokio::spawn(async move {
-                    let range = batch::Range { chain_id, from, upto, status };
-                    if let Err(fault) = batch::send(&site, &ports, &meta, conn, range).await {
-                        warn!(%fault, "records were not sent and will be offered again");
-                    }
-                });
+                let range = Range { chain_id, from, upto, status };
+                if self.outbox.add(Due { conn, meta, range }) {
+                    tokio::spawn(batch::send(self.site.clone(), self.ports.clone(), self.outbox.clone()));
+                }
             }
             Effect::Want(documents) => self.want(documents),
             Effect::Fetch { op, generation, limits } => self.fetch(op, generation, limits),
