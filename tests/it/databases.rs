@@ -108,6 +108,13 @@ impl HubRows {
         Self(Snapshot::of(&hub.dir().join("hub/hub.db")))
     }
 
+    /// What a hub that runs keeps as subscribed to by its sites.
+    pub(crate) fn subscriptions(hub: &Hub) -> Vec<String> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(hub.dir().join("hub/hub.db"), flags).unwrap();
+        all(&connection, "SELECT filter FROM subscription ORDER BY filter", |row| row.get(0))
+    }
+
     /// See [`Snapshot::assert_whole`].
     pub(crate) fn assert_whole(&self) {
         self.0.assert_whole();

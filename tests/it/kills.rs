@@ -9,7 +9,7 @@ use std::time::Duration;
 use airlift_tests::agent::Agent;
 use airlift_tests::app::Greeter;
 use airlift_tests::chance::Chance;
-use airlift_tests::clock::now;
+use airlift_tests::clock::{now, wait_until};
 use airlift_tests::hub::Hub;
 use airlift_tests::namespace::HUB;
 use airlift_tests::site::Site;
@@ -83,6 +83,15 @@ fn fifty_kills_over_ten_rollouts_lose_nothing_and_cost_at_most_8_mib_each() {
     assert!(passed.to_site + passed.to_hub <= allowed, "{passed:?} is more than {allowed}");
     let _ = hub.airlift(&["receipt", "verify", "--site", "anna"]);
     assert_nothing_acknowledged_is_lost(&hub, &agent);
+    // Each process that died in a transfer had subscribed to its pieces; the hub keeps no more than sixteen for a site.
+    agent.kill();
+    agent.run();
+    wait_until("what dead processes listened to to be given up", Duration::from_secs(30), || {
+        match &HubRows::subscriptions(&hub).iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["airlift/v1/h/state", "airlift/v1/s/anna/d/#"] => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
 }
 
 /// Kills the agent, looks at what that has left, and gives how long it then takes until it answers.

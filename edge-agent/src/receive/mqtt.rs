@@ -8,16 +8,17 @@ mod assemble;
 mod inbox;
 mod wants;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use airlift_bundles::document::enrolment::HubAddress;
-use airlift_bundles::ids::{Name, RandomId, SiteId};
+use airlift_bundles::ids::{Name, RandomId, Sha256Digest, SiteId};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{self, Conn, ConnState, Get, Topic, Wanted, WantedItem};
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{LastWill, Packet};
+use rumqttc::v5::mqttbytes::v5::{LastWill, Packet, SubAck, SubscribeReasonCode};
 use rumqttc::v5::{AsyncClient, Event as MqttEvent, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
@@ -69,6 +70,17 @@ pub struct MqttLink {
     attempts: Arc<AtomicU64>,
     open: Arc<Mutex<Option<Open>>>,
     last_seq: Arc<AtomicU64>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// What this process knows of the session that the broker keeps for its site.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The session began with this process. What an earlier one listened to, and never said that it no longer does,
+    /// would fill the session up.
+    ours: bool,
+    /// Blobs whose pieces were subscribed to and not given up since, over whichever connection.
+    listens: BTreeSet<Sha256Digest>,
 }
 
 /// The connection of the moment.
@@ -84,7 +96,8 @@ impl MqttLink {
     #[must_use]
     pub fn new(site: MqttSite, events: mpsc::Sender<Event>, content: Arc<dyn Content>) -> Self {
         let last_seq = Arc::new(AtomicU64::new(site.conn_seq));
-        Self { site, events, content, attempts: Arc::default(), open: Arc::default(), last_seq }
+        let (attempts, open, kept) = (Arc::default(), Arc::default(), Arc::default());
+        Self { site, events, content, attempts, open, last_seq, kept }
     }
 }
 
@@ -103,6 +116,7 @@ impl Link for MqttLink {
             events: self.events.clone(),
             content: Arc::clone(&self.content),
             last_seq: Arc::clone(&self.last_seq),
+            kept: Arc::clone(&self.kept),
         };
         let now_open = Arc::clone(&self.open);
         tokio::spawn(async move {
@@ -162,9 +176,15 @@ struct Session {
     events: mpsc::Sender<Event>,
     content: Arc<dyn Content>,
     last_seq: Arc<AtomicU64>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Session {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing panics while it is held.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Connects and serves until the connection ends; returns why it did.
     async fn run(
         self,
@@ -187,7 +207,8 @@ impl Session {
             Arc::clone(&self.content),
         );
         let (inbox_sender, inbox_task) = inbox.spawn();
-        let mut wants = wants::WantPump::new(Arc::clone(&self.content), self.site.clone(), client.clone());
+        let (content, kept) = (Arc::clone(&self.content), Arc::clone(&self.kept));
+        let mut wants = wants::WantPump::new(content, self.site.clone(), client.clone(), kept);
         let mut up = false;
         let mut leaving: Option<Boxed<'_, ()>> = None;
         let reason = loop {
@@ -196,6 +217,7 @@ impl Session {
                 event = eventloop.poll() => match event {
                     Ok(MqttEvent::Incoming(Packet::ConnAck(connack))) => {
                         up = true;
+                        self.kept().ours = true;
                         info!(host = hub.mqtt_host(), session_present = connack.session_present, "connected to hub");
                         self.subscribe(&client);
                         let event = Event::LinkUp { conn: self.conn, session_present: connack.session_present };
@@ -211,6 +233,10 @@ impl Session {
                     }
                     Ok(MqttEvent::Incoming(Packet::PubAck(puback))) if !accepted(puback.reason) => {
                         break format!("hub refused a message: {:?}", puback.reason);
+                    }
+                    Ok(MqttEvent::Incoming(Packet::SubAck(suback))) if is_full(&suback) => {
+                        self.kept().ours = false;
+                        break "the session at the hub is full; the next one begins with nothing".into();
                     }
                     Ok(MqttEvent::Incoming(Packet::Disconnect(disconnect))) => {
                         break format!("hub closed the connection: {:?}", disconnect.reason_code);
@@ -244,7 +270,7 @@ impl Session {
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(&self.site.tls))))
             .set_keep_alive(KEEP_ALIVE)
-            .set_clean_start(false)
+            .set_clean_start(!self.kept().ours)
             .set_session_expiry_interval(Some(SESSION_S))
             .set_receive_maximum(Some(INFLIGHT * 2))
             .set_max_packet_size(Some(PACKET_BYTES))
@@ -331,6 +357,11 @@ fn wanted_document(document: &WantedDocument) -> Wanted {
         WantedDocument::Release(sha256) | WantedDocument::Assignment(sha256) => WantedItem::Document(*sha256),
     };
     Wanted { item, pieces: false, from: 0, count: 16, bitmap: None }
+}
+
+/// The session holds as many subscriptions as it may, so that pieces would never come.
+fn is_full(suback: &SubAck) -> bool {
+    suback.return_codes.contains(&SubscribeReasonCode::QuotaExceeded)
 }
 
 fn accepted(reason: rumqttc::v5::mqttbytes::v5::PubAckReason) -> bool {

@@ -1,7 +1,7 @@
 //! Asks the hub for what the content store misses: small items as parts, large ones as pieces for all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use airlift_bundles::ids::{Sha256Digest, encode_hex};
@@ -12,7 +12,7 @@ use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS;
 use tokio::time::Instant;
 
-use super::MqttSite;
+use super::{Kept, MqttSite};
 use crate::ports::Content;
 use crate::ports::content::WantedItem as Missing;
 
@@ -33,7 +33,10 @@ pub(super) struct WantPump {
     site: MqttSite,
     client: AsyncClient,
     asked: BTreeMap<Sha256Digest, Asked>,
+    /// Over this connection.
     subscribed: BTreeSet<Sha256Digest>,
+    /// Over this one and those before it.
+    kept: Arc<Mutex<Kept>>,
     look_at: Instant,
 }
 
@@ -44,13 +47,19 @@ struct Asked {
 }
 
 impl WantPump {
-    pub(super) fn new(content: Arc<dyn Content>, site: MqttSite, client: AsyncClient) -> Self {
+    pub(super) fn new(
+        content: Arc<dyn Content>,
+        site: MqttSite,
+        client: AsyncClient,
+        kept: Arc<Mutex<Kept>>,
+    ) -> Self {
         Self {
             content,
             site,
             client,
             asked: BTreeMap::new(),
             subscribed: BTreeSet::new(),
+            kept,
             look_at: Instant::now(),
         }
     }
@@ -79,10 +88,12 @@ impl WantPump {
         }
     }
 
-    /// Subscribes to the pieces of what is missing, and ends it for what has arrived.
+    /// Subscribes to the pieces of what is missing, and ends it for what has arrived, over whichever connection it was
+    /// begun: nobody else would, and the broker keeps it for a day.
     fn listen(&mut self, missing: &[Missing]) {
         let wanted: BTreeSet<Sha256Digest> =
             missing.iter().filter(|item| item.pieces > 0).map(|item| item.sha256).collect();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for digest in wanted.difference(&self.subscribed.clone()) {
             if self
                 .client
@@ -90,11 +101,13 @@ impl WantPump {
                 .is_ok()
             {
                 self.subscribed.insert(*digest);
+                kept.listens.insert(*digest);
             }
         }
-        for digest in self.subscribed.clone().difference(&wanted) {
+        for digest in kept.listens.clone().difference(&wanted) {
             if self.client.try_unsubscribe(Topic::pieces_filter(digest, &self.site.prefix)).is_ok() {
                 self.subscribed.remove(digest);
+                kept.listens.remove(digest);
             }
         }
     }
