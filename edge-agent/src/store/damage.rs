@@ -68,13 +68,16 @@ fn open_checked(directory: &Path, floors: &Floors) -> Result<Connection, StoreEr
 }
 
 /// Looks at the database without changing a byte of it, since it may be damaged; answers whether a site is in it.
+///
+/// Only one that was cut off while it was made has a rollback journal, and of that nothing can be read before SQLite has
+/// undone what the journal says.
 fn look(directory: &Path, path: &Path) -> Result<bool, StoreError> {
     let suspect = directory.join(SUSPECT);
     let was_cut_off = fs::metadata(path.with_extension("db-wal")).is_ok_and(|log| log.len() > 0);
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let is_half_made = path.with_extension("db-journal").exists();
+    let access =
+        if is_half_made { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF;")?;
     if was_cut_off || suspect.exists() {
         check(&connection)?;
