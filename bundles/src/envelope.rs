@@ -187,6 +187,14 @@ impl Envelope {
         Self::around(D::PAYLOAD_TYPE, payload)
     }
 
+    /// Writes a document as an envelope with one signature.
+    #[must_use]
+    pub fn signed<D: Document>(document: &D, key: &SecretKey) -> Self {
+        let mut envelope = Self::draft(document);
+        envelope.sign(key);
+        envelope
+    }
+
     /// Puts payload bytes into an unsigned envelope.
     #[must_use]
     pub fn around(payload_type: &str, payload: Vec<u8>) -> Self {

@@ -7,6 +7,8 @@ use airlift_bundles::document::release::Platform;
 use airlift_bundles::ids::{FleetId, Sha256Digest};
 use serde::Deserialize;
 
+use crate::store::DATABASE;
+
 /// Where the configuration is looked for unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/airlift/agent.toml";
 
@@ -161,7 +163,7 @@ impl Config {
     /// The one file of rows.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.state_dir.join("agent.db")
+        self.state_dir.join(DATABASE)
     }
 }
 

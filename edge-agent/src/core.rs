@@ -55,7 +55,7 @@ pub use write::{Rows, Write};
 
 use live::Live;
 use object::{Generation, GenerationId};
-use write::{AppRow, GenerationRow, MetaRow};
+use write::{AppRow, GenerationRow, MetaRow, ObjectRow};
 
 /// What one step decided. The store commits the writes as a whole; only then do the effects start.
 #[derive(Debug, Default)]
@@ -278,6 +278,13 @@ impl Core {
             self.meta = meta.clone();
             self.write(t, Write::PutMeta(meta));
         }
+    }
+
+    /// Stores a changed copy of an object's row, which others may hold as it was.
+    fn change_object(&mut self, t: &mut Turn, row: &ObjectRow, change: impl FnOnce(&mut ObjectRow)) {
+        let mut row = row.clone();
+        change(&mut row);
+        self.write(t, Write::PutObject(row.into()));
     }
 
     /// Changes an app's row; a change of its state also stamps the time.

@@ -83,7 +83,6 @@ pub(crate) fn weakened(root: TrustedRoot) -> TrustedRoot {
     let key = SecretKey::from_seed(&[0xee; 32]);
     weak.roles.root = Role { keyids: vec![key.public().key_id()], threshold: 1 };
     weak.keys.insert(key.public().key_id(), key.public());
-    let mut envelope = Envelope::draft(&weak);
-    envelope.sign(&key);
+    let envelope = Envelope::signed(&weak, &key);
     TrustedRoot::stored(&envelope.to_json(), &Limits::DEFAULT).expect("it is signed by its own key")
 }

@@ -36,6 +36,8 @@ use crate::core::write::{BlobRow, OutboxRow, ReceiptRow, Rows, TransferRow, Writ
 use crate::ports::Boxed;
 use crate::ports::store::{Store, StoreError};
 
+/// The database's file in the state directory.
+pub(crate) const DATABASE: &str = "agent.db";
 /// Steps that may wait for the disk; at 4 KiB each the queue stays below 4 MiB.
 const QUEUE_MAX: usize = 1024;
 /// Steps of one transaction, so that the first of them does not wait for ever.

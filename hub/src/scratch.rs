@@ -43,9 +43,7 @@ pub(crate) fn key(seed: u8) -> SecretKey {
 }
 
 pub(crate) fn signed<D: Document>(document: &D, by: &SecretKey) -> Vec<u8> {
-    let mut envelope = Envelope::draft(document);
-    envelope.sign(by);
-    envelope.to_json()
+    Envelope::signed(document, by).to_json()
 }
 
 /// Root 1 of the scratch fleet, with `director` in its role.

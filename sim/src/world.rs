@@ -483,8 +483,7 @@ fn make_site(
         issued_at: Timestamp::from_unix_s(BEGINNING_S),
         crit: Vec::new(),
     };
-    let mut envelope = Envelope::draft(&grant);
-    envelope.sign(&trust.director());
+    let envelope = Envelope::signed(&grant, &trust.director());
     let roots = std::slice::from_ref(trust.newest().as_ref());
     let (_, mut writes) = first_rows(
         &Rows::default(),

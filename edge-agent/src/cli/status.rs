@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::client::{self, ClientError};
 use crate::control::message::{Action, Answer, MissingView, StatusView};
 use crate::core::report::stored_status;
-use crate::store::Peek;
+use crate::store::{DATABASE, Peek};
 
 /// Between two looks of `--watch`.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -225,7 +225,7 @@ impl LastKnown {
 
 /// The newer of the moments at which the database and its log were written.
 fn written_at(state_dir: &Path) -> Option<Timestamp> {
-    let times = ["agent.db", "agent.db-wal"].into_iter().filter_map(|name| {
+    let times = [DATABASE.to_owned(), format!("{DATABASE}-wal")].into_iter().filter_map(|name| {
         let written = std::fs::metadata(state_dir.join(name)).and_then(|file| file.modified()).ok()?;
         i64::try_from(written.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
     });

@@ -426,11 +426,11 @@ impl Core {
         if applied.changed {
             live.repaired.insert(object.clone());
         }
-        let Some(row) = self.rows.objects.get(app).and_then(|rows| rows.get(object)) else { return };
-        let mut row = ObjectRow::clone(row);
+        let row = self.rows.objects.get(app).and_then(|rows| rows.get(object)).cloned();
+        let Some(row) = row else { return };
         let (uid, fields_hash) = (applied.uid.clone(), applied.fields_hash);
-        row.applied = Some(AppliedRow { uid, sha256, fields_hash, generation });
-        self.write(t, Write::PutObject(row.into()));
+        let applied = AppliedRow { uid, sha256, fields_hash, generation };
+        self.change_object(t, &row, |row| row.applied = Some(applied));
     }
 
     fn on_apply_error(&mut self, t: &mut Turn, app: &AppName, object: ObjectRef, error: ApiError) {
@@ -571,10 +571,7 @@ impl Core {
                 if row.wanted.is_none() {
                     self.write(t, Write::DropObject(app.clone(), object));
                 } else if row.applied.is_some() {
-                    self.write(
-                        t,
-                        Write::PutObject(ObjectRow { applied: None, ..ObjectRow::clone(&row) }.into()),
-                    );
+                    self.change_object(t, &row, |row| row.applied = None);
                 }
             }
             let Some(row) = self.rows.apps.get(&app) else { continue };

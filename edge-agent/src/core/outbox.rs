@@ -98,9 +98,7 @@ pub fn seal_batch(
         rows,
         crit: vec![],
     };
-    let mut envelope = Envelope::draft(&batch);
-    envelope.sign(key);
-    (envelope.to_json(), taken, told)
+    (Envelope::signed(&batch, key).to_json(), taken, told)
 }
 
 impl Core {
@@ -127,8 +125,7 @@ impl Core {
             clock_quality: t.now.quality,
             crit: vec![],
         };
-        let mut envelope = Envelope::draft(&receipt);
-        envelope.sign(&self.start.key);
+        let envelope = Envelope::signed(&receipt, &self.start.key);
         let (sha256, seq, outbox_seq) = (envelope.digest(), self.meta.receipt_next, self.meta.outbox_next);
         let row = ReceiptRow {
             chain_id: self.meta.chain_id.clone(),

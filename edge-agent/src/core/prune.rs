@@ -215,7 +215,7 @@ impl Core {
         if row.wanted.is_none() || leaves {
             self.write(t, Write::DropObject(app.clone(), object));
         } else {
-            self.write(t, Write::PutObject(ObjectRow { applied: None, ..ObjectRow::clone(&row) }.into()));
+            self.change_object(t, &row, |row| row.applied = None);
         }
     }
 

@@ -7,8 +7,8 @@ use super::api::ApiCall;
 use super::live::Deed;
 use super::object::{GenerationId, ObjectRef, Uid};
 use super::state::{GenerationVerdict, Purpose, Step as AppStep};
-use super::write::{AppliedRow, ObjectRow};
-use super::{Core, Effect, Turn, Write};
+use super::write::AppliedRow;
+use super::{Core, Effect, Turn};
 
 /// Objects that are going are looked at again after this while a generation is applied.
 const GOING_POLL_MS: u64 = 1_000;
@@ -48,7 +48,7 @@ impl Core {
         if self.runs_once(app) || !self.is_once(app, object) {
             let row = self.rows.objects.get(app).and_then(|rows| rows.get(object)).cloned();
             if let Some(row) = row.filter(|row| row.applied.is_some()) {
-                self.write(t, Write::PutObject(ObjectRow { applied: None, ..ObjectRow::clone(&row) }.into()));
+                self.change_object(t, &row, |row| row.applied = None);
             }
         } else {
             self.record_removed(t, app, object);
@@ -66,8 +66,8 @@ impl Core {
         let row = self.rows.objects.get(app).and_then(|rows| rows.get(object)).cloned();
         let (Some(generation), Some(row)) = (planned, row) else { return };
         let Some(wanted) = row.wanted else { return };
-        let applied = Some(AppliedRow::of_a_run(generation, wanted.sha256));
-        self.write(t, Write::PutObject(ObjectRow { applied, ..ObjectRow::clone(&row) }.into()));
+        let applied = AppliedRow::of_a_run(generation, wanted.sha256);
+        self.change_object(t, &row, |row| row.applied = Some(applied));
     }
 
     /// Whether an object of the plan runs once.

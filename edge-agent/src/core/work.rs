@@ -15,7 +15,7 @@ use super::event::{Failure, FailureClass, OpId};
 use super::live::{Deed, LiveApp, Op};
 use super::object::{Generation, GenerationId, Gvk, ObjectRef, Plan, Predecessors};
 use super::state::{GenerationVerdict, Purpose, Step as AppStep};
-use super::write::{AppRow, AppliedRow, ImageRow, ObjectRow, PreparedRow};
+use super::write::{AppRow, AppliedRow, ImageRow, PreparedRow};
 use super::{Core, Effect, Turn, Write};
 
 /// Environment failures of one step are tried again after this, doubled each time.
@@ -441,7 +441,7 @@ impl Core {
             if row.applied.is_none() || moved {
                 self.write(t, Write::DropObject(app.clone(), object));
             } else if row.wanted.is_some() {
-                self.write(t, Write::PutObject(ObjectRow { wanted: None, ..ObjectRow::clone(&row) }.into()));
+                self.change_object(t, &row, |row| row.wanted = None);
             }
         }
         for image in plan.images {

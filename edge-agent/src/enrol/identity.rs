@@ -127,9 +127,8 @@ impl Identity {
             .token
             .as_ref()
             .map(|token| TokenProof { id: token.id.clone(), hmac: request.prove(&token.secret) });
-        let mut envelope = Envelope::draft(&request);
-        envelope.sign(&self.site_key);
-        Ok((request, envelope.to_json()))
+        let envelope = Envelope::signed(&request, &self.site_key).to_json();
+        Ok((request, envelope))
     }
 }
 

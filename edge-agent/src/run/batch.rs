@@ -67,10 +67,13 @@ impl Waiting {
     /// Adds what is due; answers whether somebody must begin to send.
     pub(super) fn add(&self, due: Due) -> bool {
         let mut slot = self.slot();
-        // What was due over an earlier connection is due again over this one, and is in it.
-        let earlier = slot.due.take().filter(|earlier| earlier.conn == due.conn);
-        let range = earlier.map_or(due.range.clone(), |earlier| earlier.range.join(due.range.clone()));
-        slot.due = Some(Due { range, ..due });
+        let Due { conn, meta, range } = due;
+        let range = match slot.due.take() {
+            Some(earlier) if earlier.conn == conn => earlier.range.join(range),
+            // What was due over an earlier connection is due again over this one, and is in it.
+            _ => range,
+        };
+        slot.due = Some(Due { conn, meta, range });
         !std::mem::replace(&mut slot.sending, true)
     }
 

@@ -13,12 +13,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, params};
 use tracing::{error, info, warn};
 
+use super::DATABASE;
 use super::floors::{Floor, Floors, Height, sync_directory};
-use super::open::open;
+use super::open::{open, open_as_it_is};
 use crate::ports::store::StoreError;
 
-/// The database's file.
-pub(super) const DATABASE: &str = "agent.db";
 const BACKUP: &str = "agent.db.backup";
 /// A backup on its way into the database's place; whole as soon as it has this name.
 const NEXT: &str = "agent.db.next";
@@ -77,8 +76,7 @@ fn look(directory: &Path, path: &Path) -> Result<bool, StoreError> {
     let is_half_made = path.with_extension("db-journal").exists();
     let access =
         if is_half_made { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
-    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF;")?;
+    let connection = open_as_it_is(path, access)?;
     if was_cut_off || suspect.exists() {
         check(&connection)?;
         remove(&suspect).map_err(|fault| failed(directory, &fault))?;

@@ -40,6 +40,13 @@ impl StateLock {
     }
 }
 
+/// Opens the database as it is, with this access: nothing is made or migrated.
+pub(super) fn open_as_it_is(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF;")?;
+    Ok(connection)
+}
+
 /// Opens the database and brings it to the present schema.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE

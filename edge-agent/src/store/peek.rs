@@ -7,7 +7,8 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
-use super::load;
+use super::open::open_as_it_is;
+use super::{DATABASE, load};
 use crate::core::write::{ReceiptRow, Rows};
 use crate::ports::store::StoreError;
 
@@ -46,15 +47,13 @@ impl Peek {
     /// # Errors
     /// [`StoreError`] where it cannot be read.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join("agent.db");
+        let path = directory.join(DATABASE);
         match path.try_exists() {
             Ok(true) => {}
             Ok(false) => return Ok(Self { connection: None }),
             Err(error) => return Err(StoreError::Failed(format!("{}: {error}", path.display()))),
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF;")?;
+        let connection = open_as_it_is(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         Ok(Self { connection: (tables > 0).then_some(connection) })
     }

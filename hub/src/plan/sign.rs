@@ -58,9 +58,7 @@ impl Directing<'_> {
     /// Signs a document with the director key; its envelope.
     #[must_use]
     pub fn sign<D: Document>(&self, document: &D) -> Envelope {
-        let mut envelope = Envelope::draft(document);
-        envelope.sign(self.key);
-        envelope
+        Envelope::signed(document, self.key)
     }
 }
 

@@ -10,7 +10,7 @@ use airlift_agent::core::event::DocumentKind;
 use airlift_bundles::accept::open_release;
 use airlift_bundles::code::Code;
 use airlift_bundles::document::root::TrustedRoot;
-use airlift_bundles::envelope::{Document, Envelope};
+use airlift_bundles::envelope::Envelope;
 use airlift_bundles::ids::{Counter, FleetId, RandomId, Sha256Digest, SiteId};
 use airlift_bundles::keys::SecretKey;
 use airlift_bundles::limits::Limits;
@@ -207,13 +207,6 @@ impl Hub {
     }
 }
 
-/// A document under the hub's signature.
-fn signed(document: &impl Document, key: &SecretKey) -> Vec<u8> {
-    let mut envelope = Envelope::draft(document);
-    envelope.sign(key);
-    envelope.to_json()
-}
-
 /// Knows a site as if it had been enrolled.
 fn enrol(connection: &Connection, site: &Site) -> Result<(), WorldError> {
     let row = SiteRow {
@@ -402,7 +395,7 @@ impl World {
             match ack_rows(&self.hub.db, &self.hub.fleet, name, &outbox_epoch) {
                 Ok(Some(ack)) => {
                     let key = Arc::clone(&self.hub.key);
-                    let ack = self.second.make(move || signed(&ack, &key));
+                    let ack = self.second.make(move || Envelope::signed(&ack, &key).to_json());
                     self.send_down(site, Downward::Ack(ack));
                 }
                 Ok(None) => {}

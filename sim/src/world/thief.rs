@@ -56,8 +56,7 @@ impl World {
         ledger.retired.extend(order.retire.iter().cloned());
         ledger.robbed = true;
         self.sites[site].disturb(now_ms);
-        let mut envelope = Envelope::draft(&order);
-        envelope.sign(&key);
+        let envelope = Envelope::signed(&order, &key);
         let (expected, bytes) = (DocumentKind::Assignment, envelope.to_json());
         let event = Box::new(Event::Document { expected, carrier: Carrier::Hub, bytes });
         let (delay_ms, life) = (self.random.between(1, 1_000), self.sites[site].life);
