@@ -9,7 +9,7 @@ pub mod judge;
 mod wants;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +63,8 @@ struct State {
     wants: Wants,
     transfers: BTreeMap<Sha256Digest, Transfer>,
     fault: Option<ContentError>,
+    /// Bundles beside which nothing was here when it was last looked. Unknown again as soon as something comes.
+    tidy_with: Option<BTreeSet<Sha256Digest>>,
 }
 
 /// An item of which pieces are here.
@@ -337,24 +339,32 @@ impl Content for DiskContent {
 
     fn keep(&self, generations: Vec<Arc<Generation>>) -> Boxed<'_, Result<u64, ContentError>> {
         Box::pin(async move {
-            let mut needed = std::collections::BTreeSet::new();
-            for generation in &generations {
-                needed.insert(generation.bundle);
-                match self.bundle(&generation.bundle) {
+            let bundles: BTreeSet<Sha256Digest> =
+                generations.iter().map(|generation| generation.bundle).collect();
+            if self.shared.lock().tidy_with.as_ref() == Some(&bundles) {
+                return Ok(0);
+            }
+            let mut needed = bundles.clone();
+            for bundle in &bundles {
+                match self.bundle(bundle) {
                     Ok(bundle) => needed.extend(bundle.items().keys().copied()),
                     // While a tree is not whole nobody can say what it needs: nothing is dropped.
                     Err(_) => return Ok(0),
                 }
             }
             let spare: Vec<Sha256Digest> = {
-                let state = self.shared.lock();
+                let mut state = self.shared.lock();
                 let wanted = |digest| state.wants.iter().any(|want| want.sha256 == digest);
-                state
+                let spare: Vec<Sha256Digest> = state
                     .held
                     .keys()
                     .copied()
                     .filter(|digest| !needed.contains(digest) && !wanted(*digest))
-                    .collect()
+                    .collect();
+                if spare.is_empty() && state.wants.iter().next().is_none() {
+                    state.tidy_with = Some(bundles);
+                }
+                spare
             };
             if spare.is_empty() {
                 return Ok(0);

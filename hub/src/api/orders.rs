@@ -25,7 +25,7 @@ use crate::plan::compose::Renewal;
 use crate::plan::order::{AssignOrder, check_requires};
 use crate::plan::sign::{Directing, sign_next};
 use crate::publish;
-use crate::server::{Hub, newest_root};
+use crate::server::Hub;
 
 /// Names of sites in an entry of the audit log; the number of the rest follows.
 const AUDIT_NAMES: usize = 20;
@@ -118,7 +118,7 @@ pub fn assign_rows(
     now: &Now,
 ) -> Result<Assigned, ApiError> {
     check_ready(connection, directing)?;
-    let root = newest_root(connection)?.ok_or_else(|| ApiError::new(Code::Conflict, "no root"))?;
+    let root = directing.newest_root(connection)?.ok_or_else(|| ApiError::new(Code::Conflict, "no root"))?;
     let row = choose(connection, &wanted.app, &wanted.release)?;
     let order = AssignOrder {
         sha256: row.sha256,

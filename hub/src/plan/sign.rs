@@ -15,7 +15,8 @@ use crate::clock::Now;
 use crate::collect::take::receipt_mark;
 use crate::db::DbError;
 use crate::db::rows::assignments::{self, AssignmentRow};
-use crate::db::rows::{meta, sites};
+use crate::db::rows::{meta, roots, sites};
+use crate::server::newest_root;
 
 /// The hub's right to direct at one moment: its key, under the root that was the newest then.
 pub struct Directing<'a> {
@@ -37,6 +38,17 @@ impl Directing<'_> {
             let role = &root.roles.director;
             role.threshold == 1 && role.keyids.contains(&self.key.public().key_id())
         })
+    }
+
+    /// The newest root inside a transaction: as a rule the one that is open, which is then not verified again.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub fn newest_root(&self, connection: &Connection) -> Result<Option<Arc<TrustedRoot>>, DbError> {
+        match (&self.root, roots::newest(connection)?) {
+            (Some(open), Some(newest)) if open.envelope() == newest => Ok(Some(Arc::clone(open))),
+            _ => Ok(newest_root(connection)?.map(Arc::new)),
+        }
     }
 
     /// Who signs, under the newest root.

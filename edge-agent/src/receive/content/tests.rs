@@ -197,8 +197,10 @@ async fn only_kept_generations_keep_their_content() {
     assert!(content.keep(vec![new.generation()]).await.unwrap() > 0);
     assert!(!content.held(&objects) && content.open(&objects).is_err());
     assert!(content.bundle(&new.bundle).is_ok());
+    assert_eq!(content.keep(vec![new.generation()]).await.unwrap(), 0);
     let (outcome, _) = carry(&content, &old, usize::MAX, |_| {}).await;
     assert_eq!(outcome, Some(Ok(())), "what was dropped can be fetched again");
+    assert!(content.keep(vec![new.generation()]).await.unwrap() > 0, "and is dropped again");
 }
 
 /// Overwrites the middle of a file with zeros, as a disk does that lied about what it had synced.

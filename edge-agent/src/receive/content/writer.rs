@@ -186,6 +186,7 @@ impl Writer {
             let mut state = self.shared.lock();
             state.transfers.remove(&sha256);
             state.held.insert(sha256, size);
+            state.tidy_with = None;
         }
         self.shared.changed.notify_waiters();
         Ok(())
