@@ -258,8 +258,8 @@ codes! {
         "This input made the agent stop twice while it was being read, so it is not read again.",
         "Report it; remove the input; the quarantine ends with the next version.";
     "0906" StoreDamaged: "local database is damaged",
-        "The site's database could not be read any more. Where it had a backup, that took its place and no counter went back; the damaged file is kept beside it. What runs in the cluster goes on.",
-        "Check the disk with `airlift-agent doctor`. If the hub shows the receipts as forked, or there was no backup, enrol the site again.";
+        "The database of a site or a hub could not be read any more. A site's backup, where it had one, took its place and no counter went back; at a hub nothing was changed. The damaged file is kept. What runs in clusters goes on.",
+        "Check the disk. Site: `airlift-agent doctor`; if the hub shows the receipts as forked, or there was no backup, enrol it again. Hub: `airlift hub restore`, then `airlift hub reconcile`.";
     "1001" BuildInvalid: "bundle source is not valid",
         "The folder cannot be built; the message names file and line.",
         "Correct it and build again; nothing was written.";

@@ -3,6 +3,7 @@
 //! What a caller of [`Db::write`] is told has happened is on disk (invariant 4): its future resolves after the
 //! commit that holds its request, and never for half of it.
 
+mod damage;
 mod migrate;
 mod reader;
 pub mod rows;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+pub use damage::{DamageError, back_up, backup_of, restore};
 pub use migrate::{MigrateError, SCHEMA_VERSION};
 use reader::Readers;
 use writer::Writer;
@@ -49,11 +51,13 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the database, bringing its schema up to date; before a migration the file is copied aside.
+    /// Opens the database, bringing its schema up to date; before a migration the file is copied aside. One that nobody
+    /// closed is checked first.
     ///
     /// # Errors
-    /// [`MigrateError`], where it cannot be opened, belongs to something else, or is newer than this program.
+    /// [`MigrateError`], where it cannot be opened, is damaged, belongs to something else, or is newer than this program.
     pub fn open(path: &Path) -> Result<Self, MigrateError> {
+        damage::look(path)?;
         let mut connection = Connection::open(path)?;
         prepare(&connection)?;
         migrate::run(&mut connection, path)?;

@@ -16,10 +16,11 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{BrokerPlace, Config, ConfigError, DataDir, Listen};
+use crate::db;
 use crate::init::{InitError, write_file};
 use crate::publish::broker::{self, Broker, BrokerSettings, HUB_NAME};
 use crate::publish::endpoint::{self, Endpoint, SessionsFailed};
@@ -33,6 +34,8 @@ use crate::tls::{ClientAuth, TlsError, client_config, server_config};
 const CONNECTIONS_MAX: usize = 1024;
 /// Time for a TLS handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two backups of the database: what a hub decided in between it learns again from its sites.
+const BACKUP_EVERY: Duration = Duration::from_secs(3600);
 /// Time that requests under way have when the hub stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -104,7 +107,11 @@ impl Running {
     }
 }
 
-fn lock(data: &DataDir) -> Result<File, ServeError> {
+/// Takes the data directory for this process alone; the kernel gives it free when the process ends.
+///
+/// # Errors
+/// [`ServeError::Locked`] where a hub serves it.
+pub(crate) fn lock(data: &DataDir) -> Result<File, ServeError> {
     let path = data.lock();
     let io = |source| ServeError::Lock { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
@@ -155,19 +162,40 @@ pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError>
     hub.set_ports(ports);
     tasks.spawn(serve_https(https, https_tls, crate::api::router(Arc::clone(&hub)), stopped.clone()));
     tasks.spawn({
-        let line = publish::run(Arc::clone(&hub));
+        let (line, ending) = (publish::run(Arc::clone(&hub)), stopped.clone());
         async move {
             tokio::select! {
                 () = line => {}
-                () = until(stopped) => {}
+                () = until(ending) => {}
             }
         }
     });
+    tasks.spawn(keep_backups(hub.data.database(), until(stopped)));
     // Whoever started the hub with port 0 finds the real ones here.
     let text = format!("https = {}\nmqtt = {}\n", ports.https, ports.mqtt);
     write_file(&hub.data.path().join("ports"), text.as_bytes(), 0o644)?;
     tracing::info!(https = ports.https, mqtt = ports.mqtt, fleet = %hub.fleet, "hub serves");
     Ok(Running { hub, stop, tasks, _lock: lock })
+}
+
+/// Copies the database every hour, until it is told to stop.
+async fn keep_backups(database: PathBuf, ended: impl Future<Output = ()>) {
+    tokio::pin!(ended);
+    loop {
+        tokio::select! {
+            () = sleep(BACKUP_EVERY) => {}
+            () = &mut ended => return,
+        }
+        let database = database.clone();
+        let copied = tokio::task::spawn_blocking(move || db::back_up(&database, &db::backup_of(&database)));
+        match copied.await {
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no backup of the database was made; the one before stays")
+            }
+            // A panic was printed by its thread.
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
 }
 
 /// Opens the line that the hub has built in; its port.
@@ -258,7 +286,7 @@ async fn serve_https(
                 Err(error) => {
                     // Out of descriptors, or a peer that left at once: others end, so wait.
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    sleep(Duration::from_millis(500)).await;
                 }
             },
         }

@@ -198,3 +198,38 @@ fn a_hub_with_another_key_is_not_spoken_to_and_one_that_is_gone_is_unreachable()
     assert!(told.contains("error[AL0801]"), "{told}");
     assert!(desk.airlift("doctor").status.code() == Some(1));
 }
+
+/// Overwrites the last half of a file with zeros.
+fn damage(path: &std::path::Path) {
+    let mut bytes = fs::read(path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0);
+    fs::write(path, bytes).expect("the desk is writable");
+}
+
+#[test]
+fn a_hub_whose_database_is_damaged_says_so_and_goes_back_to_a_backup() {
+    let (desk, hub) = desk_with_hub();
+    desk.good("hub backup --data hub --to kept.db");
+    assert!(desk.bad(6, "hub restore --data hub --from kept.db --yes").contains("another hub serves"));
+    drop(hub);
+    damage(&desk.path().join("hub/hub.db"));
+    let serve = Command::new("timeout")
+        .args(["60", env!("CARGO_BIN_EXE_airlift"), "hub", "serve", "--data", "hub"])
+        .current_dir(desk.path())
+        .output()
+        .expect("coreutils are everywhere");
+    let told = desk::text(&serve.stderr);
+    assert!(told.contains("error[AL0906]") && told.contains("airlift hub restore"), "{told}");
+
+    assert!(desk.bad(2, "hub restore --data hub --from kept.db").contains("--yes"));
+    desk.bad(3, "hub restore --data hub --yes");
+    desk.good("hub restore --data hub --from kept.db --yes");
+    assert!(desk.path().join("hub/hub.db.damaged-1").is_file());
+    let _hub = start_hub(&desk);
+    desk.good("login --data hub");
+    let check = || desk::text(&desk.airlift("hub check").stderr);
+    assert!(check().contains("publishes nothing"), "{}", check());
+    desk.good("hub reconcile --adopt --yes");
+    assert!(!check().contains("publishes nothing"), "{}", check());
+}

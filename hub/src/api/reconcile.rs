@@ -15,7 +15,7 @@ use super::roots::sign_all;
 use super::types::{Reconcile, Reconciled, SiteDifference};
 use crate::clock::Now;
 use crate::db::rows::assignments::{self, ReturnedRow};
-use crate::db::rows::{audit, releases, sites, status};
+use crate::db::rows::{audit, meta, releases, sites, status};
 use crate::plan::sign::read_own;
 use crate::server::Hub;
 
@@ -59,8 +59,9 @@ pub fn reconcile_rows(
     for returned in assignments::returned(connection)? {
         differences.push(reconcile_site(connection, &returned, adopt)?);
     }
-    if adopt && !differences.is_empty() {
+    if adopt && meta::must_reconcile(connection)? {
         assignments::clear_returned(connection)?;
+        meta::clear_restored(connection)?;
         let detail = format!("{} sites", differences.len());
         audit::append(connection, now.time(), actor, "hub.reconcile", fleet.as_str(), &detail)?;
     }

@@ -16,6 +16,7 @@ use super::root::show::{read_chain, walk};
 use super::terminal::{Terminal, read_secret_text};
 use crate::api::types::{HubInfo, Reconcile, Reconciled, route};
 use crate::config::{BrokerPlace, Config, ConfigError, DataDir};
+use crate::db::{self, DamageError, MigrateError};
 use crate::init::{InitError, InitOptions, init, install_roots, write_file};
 use crate::publish::broker::broker_files;
 use crate::serve::{self, ServeError};
@@ -39,6 +40,22 @@ Settings and rights for mosquitto are in deploy/broker/.")]
     Serve(Serve),
     /// See that the hub answers, and what it still needs
     Check(Check),
+    /// Copy the database of a hub, which may be serving, to a file
+    #[command(after_help = "Example:
+  airlift hub backup --data /var/lib/airlift-hub --to /mnt/backup/hub.db
+
+A hub that serves keeps one of the last hour beside its database, as hub.db.backup. A disk that fails takes both: keep
+others elsewhere, with the keys, authorities and settings of the same directory.")]
+    Backup(Backup),
+    /// Go back to a backup where the database is damaged; the hub must not be running
+    #[command(after_help = "Example:
+  airlift hub restore --data /var/lib/airlift-hub
+  airlift hub serve --data /var/lib/airlift-hub     # takes in what sites have, and publishes nothing
+  airlift hub reconcile --adopt
+
+The database is put aside as hub.db.damaged-1 and nothing is deleted. Sites go on with what they have. They return
+assignments that are newer than the backup, and send again the receipts that it lacks.")]
+    Restore(Restore),
     /// After a restore from a backup: show what sites returned, and adopt it
     #[command(after_help = "A hub that was restored publishes nothing until this has been run with --adopt.")]
     Reconcile(ReconcileArgs),
@@ -108,6 +125,24 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    data: DataArgs,
+    /// The file; one that is there is replaced when the new one is whole
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    data: DataArgs,
+    /// The backup [default: the last one that the hub made itself]
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ReconcileArgs {
     /// Take over what sites returned, and publish again
     #[arg(long)]
@@ -143,6 +178,26 @@ impl From<ServeError> for Failure {
     }
 }
 
+const RESTORE: &str = "Nothing was changed, and sites go on with what they have. Check the disk; then `airlift hub \
+                       restore`, with --from for a backup that is kept elsewhere.";
+
+impl From<DamageError> for Failure {
+    fn from(error: DamageError) -> Self {
+        let (kind, code, next) = match &error {
+            DamageError::Damaged { .. } => {
+                (Kind::Refused, Code::StoreDamaged, "Nothing was changed. Name another backup with --from.")
+            }
+            DamageError::Foreign(_) => {
+                (Kind::Refused, Code::Conflict, "Nothing was changed. Name a backup of this hub with --from.")
+            }
+            DamageError::Io { .. } | DamageError::Sqlite { .. } => {
+                (Kind::Runtime, Code::StoreFailed, "Check disk space, permissions and the message.")
+            }
+        };
+        Self::new(kind, error).code(code).next(next)
+    }
+}
+
 impl From<InitError> for Failure {
     fn from(error: InitError) -> Self {
         let (kind, code, next) = match &error {
@@ -158,6 +213,9 @@ impl From<InitError> for Failure {
                 (Kind::Refused, Code::RootChainBroken, "Bring every root from version 1 on.")
             }
             InitError::Key { .. } => (Kind::Usage, Code::KeyFile, Code::KeyFile.next_step()),
+            InitError::Migrate(MigrateError::Damage(DamageError::Damaged { .. })) => {
+                (Kind::Runtime, Code::StoreDamaged, RESTORE)
+            }
             _ => (Kind::Runtime, Code::StoreFailed, "Check disk space, permissions and the message."),
         };
         Self::new(kind, error).code(code).next(next)
@@ -170,6 +228,8 @@ pub(crate) fn run(command: &HubCommand, context: &ContextName, terminal: Termina
         HubCommand::Broker(arguments) => make_broker(arguments, terminal),
         HubCommand::Serve(arguments) => serve(arguments),
         HubCommand::Check(arguments) => check(arguments, context, terminal),
+        HubCommand::Backup(arguments) => backup(arguments),
+        HubCommand::Restore(arguments) => take_back(arguments, terminal),
         HubCommand::Reconcile(arguments) => reconcile(arguments, &context.client()?, terminal),
     }
 }
@@ -288,7 +348,7 @@ fn check(arguments: &Check, context: &ContextName, terminal: Terminal) -> Result
             hub.root_version.is_some() && !hub.director_in_root,
             "the newest root does not name the director key, so nothing is signed: `airlift root edit`",
         ),
-        (hub.reconcile_needed, "it was restored and publishes nothing: `airlift hub reconcile`"),
+        (hub.reconcile_needed, "it was restored and publishes nothing until `airlift hub reconcile --adopt`"),
     ];
     needs.iter().filter(|(missing, _)| *missing).for_each(|(_, text)| terminal.note(text));
     Ok(())
@@ -300,6 +360,31 @@ fn local_client(data: &DataDir) -> Result<Client, Failure> {
     let token = read_secret_text(&data.admin_token())
         .map_err(|cause| Failure::from(cause).during("cannot read the administrator's token"))?;
     Client::new(address, key_of(&data.hub_ca())?, token)
+}
+
+fn backup(arguments: &Backup) -> Result<(), Failure> {
+    let database = DataDir::new(&arguments.data.data).database();
+    db::back_up(&database, &arguments.to)?;
+    Ok(line(arguments.to.display().to_string())?)
+}
+
+fn take_back(arguments: &Restore, terminal: Terminal) -> Result<(), Failure> {
+    let data = DataDir::new(&arguments.data.data);
+    let database = data.database();
+    let from = arguments.from.clone().unwrap_or_else(|| db::backup_of(&database));
+    let _lock = serve::lock(&data)?;
+    terminal.confirm(&format!(
+        "Put {} aside and {} in its place? What was decided since then is not in it.",
+        database.display(),
+        from.display()
+    ))?;
+    match db::restore(&database, &from)? {
+        Some(aside) => terminal.note(format!("the old database is {}", aside.display())),
+        None => terminal.note("there was no database"),
+    }
+    terminal
+        .note("next: `airlift hub serve`, wait until sites were heard of, `airlift hub reconcile --adopt`");
+    Ok(())
 }
 
 fn reconcile(arguments: &ReconcileArgs, client: &Client, terminal: Terminal) -> Result<(), Failure> {
@@ -324,6 +409,8 @@ fn reconcile(arguments: &ReconcileArgs, client: &Client, terminal: Terminal) -> 
         terminal.note("adopted: the hub publishes again");
     } else if !found.sites.is_empty() {
         terminal.note("nothing was changed; `airlift hub reconcile --adopt` takes it over");
+    } else {
+        terminal.note("no site has returned anything newer so far");
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, backup::Backup};
 
+use super::damage::DamageError;
+
 /// `AIRL` with the hub's number: another program's file is never touched.
 const APPLICATION_ID: i32 = 0x4149_5201;
 
@@ -20,6 +22,9 @@ pub enum MigrateError {
     /// SQLite refused.
     #[error("the hub's database cannot be opened")]
     Sqlite(#[from] rusqlite::Error),
+    /// It is damaged, and was left as it is.
+    #[error("the hub's database was not opened")]
+    Damage(#[from] DamageError),
     /// Another program's database.
     #[error("{0} is not the database of an Airlift hub")]
     Foreign(PathBuf),
@@ -33,8 +38,8 @@ pub enum MigrateError {
     },
 }
 
-/// Migrates to [`SCHEMA_VERSION`]; each migration is one transaction with its version.
-pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), MigrateError> {
+/// Says whether it is a hub's database that this program knows, or an empty one; gives its schema's version.
+pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<usize, MigrateError> {
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     if application != APPLICATION_ID && (application != 0 || version != 0 || has_tables(connection)?) {
@@ -44,6 +49,12 @@ pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), Migrat
     if found > SCHEMA_VERSION {
         return Err(MigrateError::Newer { found, known: SCHEMA_VERSION });
     }
+    Ok(found)
+}
+
+/// Migrates to [`SCHEMA_VERSION`]; each migration is one transaction with its version.
+pub(super) fn run(connection: &mut Connection, path: &Path) -> Result<(), MigrateError> {
+    let found = check_ours(connection, path)?;
     if found > 0 && found < SCHEMA_VERSION {
         copy_aside(connection, &path.with_extension(format!("db.before-{SCHEMA_VERSION}")))?;
     }

@@ -23,7 +23,18 @@ pub fn identity(connection: &Connection) -> Result<Option<(FleetId, RandomId)>> 
     Ok(fleet.zip(incarnation))
 }
 
-/// Whether sites returned newer assignments than this hub signed.
+/// Whether sites returned newer assignments than this hub signed, or this is a backup's database.
 pub fn must_reconcile(connection: &Connection) -> Result<bool> {
-    Ok(first::<bool>(connection, "SELECT 1 FROM returned LIMIT 1", [])?.is_some())
+    let sql = "SELECT EXISTS (SELECT 1 FROM returned) OR EXISTS (SELECT 1 FROM meta WHERE key = 'restored')";
+    Ok(first(connection, sql, [])?.unwrap_or(false))
+}
+
+/// Marks the database as a backup's.
+pub fn put_restored(connection: &Connection) -> Result<()> {
+    put(connection, "restored", "")
+}
+
+/// It is reconciled.
+pub fn clear_restored(connection: &Connection) -> Result<()> {
+    execute(connection, "DELETE FROM meta WHERE key = 'restored'", []).map(drop)
 }
