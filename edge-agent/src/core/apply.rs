@@ -336,7 +336,7 @@ impl Core {
 
     /// Takes a reply of the API server: what it did is recorded even where nobody waits for it any more.
     pub(super) fn on_api(&mut self, t: &mut Turn, op: OpId, reply: Result<ApiReply, ApiError>) {
-        let Some(Op { app, deed, work, .. }) = self.live.ops.remove(&op) else { return };
+        let Some(Op { app, deed, work, sight, .. }) = self.live.ops.remove(&op) else { return };
         let present = work == self.live.app(&app).work;
         if let Err(error) = &reply
             && present
@@ -368,6 +368,9 @@ impl Core {
                 live.stopped = None;
                 live.sent += 1;
                 self.record_applied(t, &app, &object, &applied, (generation, sha256));
+                if let Some(sight) = sight {
+                    self.weigh_sight(&app, &object, &sight, &applied);
+                }
                 if waited {
                     self.clear_wait(t, &app);
                 }

@@ -8,10 +8,12 @@ use airlift_bundles::document::status::{AppState, NodeStatus};
 use airlift_bundles::ids::{AppName, Blake3Digest};
 use airlift_bundles::limits::Limits;
 
-use super::live::Deed;
+use super::api::Applied;
+use super::live::{Deed, Op, Sight};
 use super::object::{GenerationId, Gvk, ObjectRef, Uid};
 use super::outbox::Told;
 use super::state::{Purpose, Step as AppStep};
+use super::write::ObjectRow;
 use super::{Core, Effect, Turn};
 
 /// Repairs of one app are told in one receipt per this time.
@@ -71,8 +73,11 @@ impl Core {
         let kinds = self.kinds_of(app);
         let live = self.live.app(app);
         live.todo = None;
-        live.drifted.retain(|gvk| kinds.contains(gvk) && !live.surveyed.contains(gvk));
+        live.drifted.retain(|gvk| {
+            kinds.contains(gvk) && (!live.surveyed.contains(gvk) || live.overtaken.contains(gvk))
+        });
         live.surveyed.clear();
+        live.overtaken.clear();
         live.found.clear();
         (live.refused, live.stopped) = (None, None);
     }
@@ -147,26 +152,58 @@ impl Core {
         if live.health.contains_key(object) {
             live.touched.insert(object.clone());
         }
+        let ours = entry.filter(|(owner, _)| *owner == app).map(|(_, hash)| hash);
+        if self.note_sight(&app, object, || Sight::There { uid: uid.clone(), ours }) {
+            return;
+        }
         let Some(row) = self.rows.objects.get(&app).and_then(|rows| rows.get(object)) else { return };
-        let Some(applied) = row.applied.as_ref().filter(|_| row.wanted.is_some()) else { return };
-        let ours = entry.is_some_and(|(owner, hash)| owner == app && hash == applied.fields_hash);
-        if (!ours || applied.uid != *uid) && !self.flying(&app, object) {
+        let Some(applied) = row.applied.as_ref().filter(|_| self.wants(row)) else { return };
+        if ours != Some(applied.fields_hash) || applied.uid != *uid {
             self.mark_drifted(&app, object);
         }
     }
 
     pub(super) fn on_gone(&mut self, object: &ObjectRef, uid: &Uid) {
         let Some(app) = self.owner(object) else { return };
+        if self.note_sight(&app, object, || Sight::Gone { uid: uid.clone() }) {
+            return;
+        }
         let Some(row) = self.rows.objects.get(&app).and_then(|rows| rows.get(object)) else { return };
         let ours = row.applied.as_ref().is_some_and(|applied| applied.uid == *uid);
-        if ours && row.wanted.is_some() && !row.traits.once && !self.flying(&app, object) {
+        if ours && self.wants(row) && !row.traits.once {
             self.mark_drifted(&app, object);
         }
     }
 
-    /// Events tell nothing of an object whose request is under way: its reply will.
-    fn flying(&self, app: &AppName, object: &ObjectRef) -> bool {
-        self.live.doing(app, |deed| deed.writes().is_some_and(|(written, _)| written == object))
+    /// Whether the plan in force holds an object, or the one in the making does, for which it was listed already: going
+    /// back, what only the version before held is wanted again.
+    fn wants(&self, row: &ObjectRow) -> bool {
+        let plan = || self.live.apps.get(&row.app).and_then(|live| live.plan.as_ref());
+        row.wanted.is_some()
+            || plan().is_some_and(|plan| plan.objects.iter().any(|entry| entry.object == row.object))
+    }
+
+    /// Of an object whose request is under way an event tells nothing yet: it is kept until the reply comes.
+    fn note_sight(&mut self, app: &AppName, object: &ObjectRef, sight: impl FnOnce() -> Sight) -> bool {
+        let writes =
+            |op: &&mut Op| op.deed.writes().is_some_and(|(written, _)| written == object) && op.app == *app;
+        let Some(op) = self.live.ops.values_mut().find(writes) else { return false };
+        op.sight = Some(sight());
+        true
+    }
+
+    /// Looks again at an object of which a watch told something else than the reply to its request.
+    pub(super) fn weigh_sight(
+        &mut self,
+        app: &AppName,
+        object: &ObjectRef,
+        sight: &Sight,
+        applied: &Applied,
+    ) {
+        let gone = matches!(sight, Sight::Gone { .. });
+        if sight.contradicts(applied) && !(gone && self.is_once(app, object)) {
+            self.mark_drifted(app, object);
+        }
     }
 
     fn mark_drifted(&mut self, app: &AppName, object: &ObjectRef) {
@@ -174,30 +211,39 @@ impl Core {
         if crate::mutation::is(crate::mutation::Mutation::BlindWatch) {
             return;
         }
+        self.mark_kind(app, &object.gvk);
         let live = self.live.app(app);
-        live.drifted.insert(object.gvk.clone());
-        live.surveyed.remove(&object.gvk);
         if live.todo.as_ref().is_some_and(|todo| todo.values().all(Vec::is_empty)) {
             live.todo = None;
         }
     }
 
-    /// A watch listed a kind afresh: what vanished while nobody watched is found by listing it again.
+    /// Something of a kind is to be looked at, and not in a listing that is older than what was seen.
+    fn mark_kind(&mut self, app: &AppName, gvk: &Arc<Gvk>) {
+        let listing = self.live.doing(app, |deed| matches!(deed, Deed::List(listed) if listed == gvk));
+        let live = self.live.app(app);
+        live.drifted.insert(gvk.clone());
+        live.surveyed.remove(gvk);
+        if listing {
+            live.overtaken.insert(gvk.clone());
+        }
+    }
+
+    /// A watch listed a kind afresh: what vanished while nobody watched is found by listing it again. What is being
+    /// applied was begun after its watch was, so that only a later listing says anything new of it.
     pub(super) fn on_listed(&mut self, gvk: &Arc<Gvk>) {
+        let again = !self.live.listed.insert(gvk.clone());
         for app in self.app_names() {
-            let rests = self
-                .rows
-                .apps
-                .get(&app)
-                .is_some_and(|row| matches!(row.step, AppStep::Rest | AppStep::Settle));
-            let has = self.rows.objects.get(&app).is_some_and(|rows| {
-                rows.values()
-                    .any(|row| row.wanted.is_some() && row.applied.is_some() && row.object.gvk == *gvk)
-            });
-            if rests && has {
-                let live = self.live.app(&app);
-                live.drifted.insert(gvk.clone());
-                live.surveyed.remove(gvk);
+            let Some(row) = self.rows.apps.get(&app) else { continue };
+            let tells = match row.step {
+                AppStep::RetireWait | AppStep::RetireDelete => false,
+                AppStep::Apply => again,
+                _ => true,
+            };
+            let holds =
+                |row: &Arc<ObjectRow>| row.object.gvk == *gvk && row.applied.is_some() && self.wants(row);
+            if tells && self.rows.objects.get(&app).is_some_and(|rows| rows.values().any(holds)) {
+                self.mark_kind(&app, gvk);
             }
         }
     }
@@ -234,6 +280,7 @@ impl Core {
         let kinds: BTreeSet<Arc<Gvk>> = rows.map(|row| row.object.gvk.clone()).collect();
         if kinds != self.live.watched {
             self.live.watched.clone_from(&kinds);
+            self.live.listed.clear();
             t.effect(Effect::Watch { kinds });
         }
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use airlift_bundles::document::assignment::ReceiptMark;
 use airlift_bundles::document::status::{NodeStatus, SiteStatus};
-use airlift_bundles::ids::{AppName, RandomId, Sha256Digest};
+use airlift_bundles::ids::{AppName, Blake3Digest, RandomId, Sha256Digest};
 
-use super::api::Found;
+use super::api::{Applied, Found};
 use super::event::{ConnId, MediaId, OpId};
-use super::object::{GenerationId, Gvk, Health, ObjectRef, Plan};
+use super::object::{GenerationId, Gvk, Health, ObjectRef, Plan, Uid};
 use super::time::Now;
 
 /// The rate of a fetch is told over one to two of these.
@@ -54,6 +54,8 @@ pub(super) struct Live {
     pub away: BTreeMap<String, u64>,
     pub disk_free_bytes: Option<u64>,
     pub watched: BTreeSet<Arc<Gvk>>,
+    /// Kinds that this watch has listed.
+    pub listed: BTreeSet<Arc<Gvk>>,
     pub kept: Option<BTreeSet<GenerationId>>,
     /// Rows changed by which the watched kinds or the kept generations may change.
     pub rows_changed: bool,
@@ -96,6 +98,28 @@ pub(super) struct Op {
     /// The piece of work it belongs to; a reply for an earlier one is recorded, but moves nothing.
     pub work: u64,
     pub since_ms: u64,
+    /// What a watch told last of the object that it writes.
+    pub sight: Option<Sight>,
+}
+
+/// What a watch told of an object while a request for it was under way. Whether that was before the request or after
+/// it, only the reply shows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Sight {
+    /// It was there, with this hash of our fields.
+    There { uid: Uid, ours: Option<Blake3Digest> },
+    /// It was gone.
+    Gone { uid: Uid },
+}
+
+impl Sight {
+    /// Whether the object may be another since what the reply tells.
+    pub(super) fn contradicts(&self, applied: &Applied) -> bool {
+        match self {
+            Self::There { uid, ours } => *uid != applied.uid || *ours != Some(applied.fields_hash),
+            Self::Gone { uid } => *uid == applied.uid,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -162,6 +186,8 @@ pub(super) struct LiveApp {
     pub found: BTreeMap<ObjectRef, Found>,
     /// At rest: kinds of which something is not as it should be.
     pub drifted: BTreeSet<Arc<Gvk>>,
+    /// Those of them of which something was seen to change while they were listed: the listing may be older than that.
+    pub overtaken: BTreeSet<Arc<Gvk>>,
     /// Objects that were put right since the last receipt about it.
     pub repaired: BTreeSet<ObjectRef>,
     pub repaired_at: u64,
@@ -274,7 +300,7 @@ impl Live {
         self.next_op += 1;
         let op = OpId { start: self.start, number: self.next_op };
         let work = self.app(app).work;
-        self.ops.insert(op, Op { app: app.clone(), deed, work, since_ms: now.mono_ms });
+        self.ops.insert(op, Op { app: app.clone(), deed, work, since_ms: now.mono_ms, sight: None });
         op
     }
 

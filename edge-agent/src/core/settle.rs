@@ -65,15 +65,19 @@ impl Core {
     }
 
     pub(super) fn drive_settle(&mut self, t: &mut Turn, app: &AppName) {
-        let drifted = self.live.app(app).drifted.clone();
-        if !drifted.is_empty() {
+        // Twice: what is left of the first time is listed then, and waits for that.
+        for _ in 0..2 {
+            let drifted = self.live.app(app).drifted.clone();
+            if drifted.is_empty() {
+                break;
+            }
             match self.reconcile(t, app, &drifted) {
                 Err(failure) => {
                     self.fail(t, app, failure);
                     return;
                 }
                 Ok(true) => self.end_reconcile(app),
-                Ok(false) => {}
+                Ok(false) => break,
             }
         }
         self.read_observed(t, app, POLL_MS);

@@ -8,6 +8,7 @@ mod images;
 mod laws;
 mod lost;
 mod outage;
+mod overtaken;
 mod recovery;
 mod report;
 mod rotation;

@@ -190,7 +190,9 @@ impl Core {
             t.effect(Effect::Cancel { op });
         }
         let live = self.live.app(app);
-        *live = LiveApp { work: live.work + 1, losses: live.losses, ..LiveApp::default() };
+        // What was seen to be wrong is wrong still, where this ends before anything is listed again.
+        let drifted = std::mem::take(&mut live.drifted);
+        *live = LiveApp { work: live.work + 1, losses: live.losses, drifted, ..LiveApp::default() };
     }
 
     fn drive_fetch(&mut self, t: &mut Turn, app: &AppName) {
