@@ -70,7 +70,7 @@ pub(crate) struct ReplayArgs {
     /// The seed
     #[arg(long)]
     seed: u64,
-    /// Lines of the story to show
+    /// Lines to show of the story of the site where it went wrong
     #[arg(long, default_value_t = 40)]
     lines: usize,
 }
@@ -358,13 +358,9 @@ impl Totals {
 fn replay_one(arguments: &ReplayArgs) -> Result<bool, RunError> {
     let Stage { scenario, notes } = arguments.stage.read()?;
     tell_notes(&notes);
-    let (outcome, told) = World::new(scenario, arguments.seed)?.run_telling();
+    let (outcome, told) = World::new(scenario, arguments.seed)?.run_telling(arguments.lines);
     let mut out = io::stdout().lock();
-    // The story of the site where it went wrong; everybody's where that is not said.
-    let site = outcome.violations.first().and_then(|violation| violation.site.clone());
-    let of_site = |line: &&String| site.as_ref().is_none_or(|site| line.contains(site.as_str()));
-    let lines: Vec<&String> = told.iter().filter(of_site).collect();
-    for line in &lines[lines.len().saturating_sub(arguments.lines)..] {
+    for line in &told {
         writeln!(out, "{line}")?;
     }
     for violation in &outcome.violations {

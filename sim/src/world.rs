@@ -26,12 +26,13 @@ mod recovery;
 mod shell;
 mod site;
 mod tally;
+mod telling;
 mod thief;
 mod timeline;
 mod trace;
 mod trust;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -68,6 +69,7 @@ pub use measure::{FleetMoment, Goal, GoalEnd, Measures, Order, SiteMeasures};
 use random::Random;
 use site::{Disk, Link, Node, Site, SiteContent};
 use tally::Tally;
+use telling::Telling;
 use thief::Loot;
 use timeline::Timeline;
 use trace::Trace;
@@ -175,7 +177,7 @@ pub struct World {
     /// Bounds that count.
     tallies: Vec<Tally>,
     /// What happened last, where somebody wants to read it.
-    told: Option<VecDeque<String>>,
+    telling: Option<Telling>,
 }
 
 /// Runs a seed twice. That both runs tell one story is invariant 14: where they do not, something in them is not
@@ -195,8 +197,6 @@ pub fn run_twice(scenario: &Scenario, seed: u64) -> Result<Outcome, WorldError> 
     Ok(outcome)
 }
 
-/// How much of a story is kept to be read.
-const TOLD: usize = 400;
 /// Steps after which a run that may be stopped asks whether it is to go on: some milliseconds.
 const STEPS_BETWEEN_ASKING: u64 = 1 << 10;
 
@@ -248,7 +248,7 @@ impl World {
             meter,
             loot: None,
             tallies: Vec::new(),
-            told: None,
+            telling: None,
         };
         world.plan();
         Ok(world)
@@ -306,12 +306,13 @@ impl World {
         self.go_on(|_| goes_on()).then(|| self.outcome())
     }
 
-    /// The same, with the last happenings in words.
+    /// The same, with the last happenings in words: so many lines of the site of the first violation, or of everybody
+    /// where that is not of a site.
     #[must_use]
-    pub fn run_telling(mut self) -> (Outcome, Vec<String>) {
-        self.told = Some(VecDeque::new());
+    pub fn run_telling(mut self, lines: usize) -> (Outcome, Vec<String>) {
+        self.telling = Some(Telling::new(lines));
         self.go_on(|_| true);
-        let told = self.told.take().map(Vec::from).unwrap_or_default();
+        let told = self.told();
         (self.outcome(), told)
     }
 
@@ -368,16 +369,6 @@ impl World {
         let rests =
             |process: &&site::Process| process.core.rows().apps.values().all(|app| app.step == AppStep::Rest);
         processes.filter(rests).count()
-    }
-
-    fn say(&mut self, next: &Happening) {
-        let Some(told) = &mut self.told else { return };
-        if told.len() == TOLD {
-            told.pop_front();
-        }
-        let place = next.site().map_or_else(String::new, |site| format!(" {}", self.sites[site].id));
-        let text: String = format!("{next:?}").chars().take(400).collect();
-        told.push_back(format!("{:>10} {:>12} ms{place} {text}", self.steps, self.timeline.now_ms()));
     }
 
     fn outcome(self) -> Outcome {

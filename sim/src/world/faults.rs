@@ -170,13 +170,7 @@ impl World {
     /// A fault ends.
     pub(super) fn mend(&mut self, mending: Mending) {
         let now_ms = self.timeline.now_ms();
-        let site = match mending {
-            Mending::Power(site)
-            | Mending::Process(site, _)
-            | Mending::Disk(site)
-            | Mending::Way(site)
-            | Mending::Api(site)
-            | Mending::Node(site) => site,
+        match mending {
             Mending::ClusterStarted(site, boots) => {
                 let here = &mut self.sites[site];
                 if here.node.powered && here.node.boots == boots {
@@ -188,7 +182,9 @@ impl World {
             }
             Mending::Hub => return self.return_hub(),
             Mending::HubRestored => return self.restore_hub(),
-        };
+            _ => {}
+        }
+        let Some(site) = mending.site() else { return };
         let here = &mut self.sites[site];
         here.troubles = here.troubles.saturating_sub(1);
         here.disturb(now_ms);

@@ -103,6 +103,22 @@ pub(super) enum Mending {
     HubRestored,
 }
 
+impl Mending {
+    /// The site that is mended.
+    pub(super) fn site(self) -> Option<SiteNo> {
+        match self {
+            Self::Power(site)
+            | Self::ClusterStarted(site, _)
+            | Self::Process(site, _)
+            | Self::Disk(site)
+            | Self::Way(site)
+            | Self::Api(site)
+            | Self::Node(site) => Some(site),
+            Self::Hub | Self::HubRestored => None,
+        }
+    }
+}
+
 /// Where a stick is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leg {
