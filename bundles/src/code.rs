@@ -242,6 +242,15 @@ codes! {
     "0808" RequestInvalid: "request is not valid",
         "The hub cannot act on the request as it stands.",
         "Read the message and correct the request.";
+    "0809" BrokerUnusable: "broker cannot be used",
+        "The hub, or a probe that the broker should take for a site, did not get in, or what it may say or hear did not arrive. Sites behind this broker cannot be reached, or hear only a part. Nothing is lost: both ends send again.",
+        "Compare the broker's settings with `deploy/broker/mosquitto.conf` and `rights`, and read its log; then run `airlift doctor` again.";
+    "0810" BrokerRights: "broker does not keep sites apart",
+        "A probe with the rights of a site read or wrote what is another site's or the hub's. What counts is signed, so that nothing forged is believed; but sites read each other's assignments, or can fill each other's lines.",
+        "Compare the broker's rights with `deploy/broker/rights`, have it read them anew, and run `airlift doctor` again.";
+    "0811" BrokerIdentity: "broker does not check who connects",
+        "A probe got into the broker without a certificate of the site authority, or under a name that its certificate does not bear. Whoever reaches the broker can listen, or cut sites off. What counts is signed, so that nothing forged is believed.",
+        "Have the broker require certificates of the site authority, and take user name and client id from them, as `deploy/broker/mosquitto.conf` does; then run `airlift doctor` again.";
     "0901" StoreFailed: "local database failed",
         "A write to the local database failed. Nothing was acknowledged that is not on disk.",
         "Check disk space and health; the agent starts again from what is stored.";

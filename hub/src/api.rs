@@ -1,6 +1,7 @@
 //! The HTTPS listener: `/api/v1` for people and their tools, `/enrol/v1` for sites that join, and health.
 
 mod blobs;
+mod broker;
 mod enrol;
 mod health;
 pub mod media;
@@ -69,6 +70,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route(route::CHAINS, get(receipts::chains))
         .route(route::MEDIA_EXPORT, post(media::export))
         .route(route::RECONCILE, post(reconcile::reconcile))
+        .route(route::BROKER_TRY, post(broker::try_it))
         .route(route::AUDIT, get(receipts::audit))
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .route(route::MEDIA_IMPORT, post(media::import).layer(DefaultBodyLimit::max(MEDIA_BYTES_MAX)))

@@ -1,5 +1,6 @@
 //! The hub's settings (`hub.toml` in its data directory) and the places of its files.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -120,6 +121,14 @@ pub struct BrokerPlace {
     /// Port of MQTT over TLS.
     #[serde(default = "mqtt_port")]
     pub port: u16,
+}
+
+impl fmt::Display for BrokerPlace {
+    /// `HOST:PORT`; an IPv6 address stands in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 impl FromStr for BrokerPlace {

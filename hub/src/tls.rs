@@ -6,17 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use airlift_bundles::ids::{FleetId, Sha256Digest, SiteId};
+use airlift_bundles::ids::{FleetId, Sha256Digest, SiteId, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, date_time_ymd,
 };
+use rustls::client::WantsClientCert;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use x509_parser::prelude::FromDer as _;
 
@@ -45,6 +48,9 @@ pub enum AuthorityKind {
     /// Issues sites' certificates.
     Site,
 }
+
+/// What stands in the subject of a certificate that is there to try a broker.
+const PROBE_UNIT: &str = "probe of a broker, no site";
 
 /// A certificate authority.
 pub struct Authority {
@@ -137,6 +143,28 @@ impl Authority {
         key: &KeyPair,
     ) -> Result<CertificateDer<'static>, TlsError> {
         let mut leaf = params(common, fleet);
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        leaf.use_authority_key_identifier_extension = true;
+        Ok(leaf.signed_by(key, &self.issuer)?.der().clone())
+    }
+
+    /// Issues what the hub tries a broker with: no site can have its common name, the subject says what it is for, and
+    /// it is valid for no longer than `until`.
+    ///
+    /// # Errors
+    /// [`TlsError::Certificate`].
+    pub fn issue_probe(
+        &self,
+        fleet: &FleetId,
+        common: &str,
+        key: &KeyPair,
+        until: Timestamp,
+    ) -> Result<CertificateDer<'static>, TlsError> {
+        let mut leaf = params(common, fleet);
+        leaf.distinguished_name.push(DnType::OrganizationalUnitName, PROBE_UNIT);
+        let since_1970 = Duration::from_secs(u64::try_from(until.unix_s()).unwrap_or_default());
+        leaf.not_after = date_time_ymd(1970, 1, 1) + since_1970;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         leaf.use_authority_key_identifier_extension = true;
@@ -251,15 +279,27 @@ pub fn client_config(
     key: &KeyPair,
     hub_ca: &CertificateDer<'static>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Ok(Arc::new(towards_broker(hub_ca)?.with_client_auth_cert(vec![certificate], key)?))
+}
+
+/// The same for somebody who has no certificate, whom a broker has to turn away.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn stranger_config(hub_ca: &CertificateDer<'static>) -> Result<Arc<ClientConfig>, TlsError> {
+    Ok(Arc::new(towards_broker(hub_ca)?.with_no_client_auth()))
+}
+
+fn towards_broker(
+    hub_ca: &CertificateDer<'static>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add(hub_ca.clone())?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_details(provider, Arc::new(FixedTime))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![certificate], key)?;
-    Ok(Arc::new(config))
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(FixedTime))
+        .with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots))
 }
 
 /// A clock that says 1970 keeps the hub from no broker.
@@ -356,6 +396,20 @@ mod tests {
         assert_eq!(Sha256Digest::of(parsed.public_key().raw), first.key_sha256());
         assert_eq!(parsed.validity().not_before.timestamp(), 946_684_800);
         assert_eq!(parsed.validity().not_after.to_datetime().year(), 9999);
+    }
+
+    #[test]
+    fn what_tries_a_broker_says_so_ends_soon_and_has_no_name_of_a_site() {
+        let fleet = FleetId::new("fleet").unwrap();
+        let authority = Authority::new(AuthorityKind::Site, &fleet, &generate_key().unwrap()).unwrap();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let until = Timestamp::from_unix_s(1_800_000_000);
+        let probe = authority.issue_probe(&fleet, "_probe-1", &key, until).unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&probe).unwrap();
+        assert_eq!(parsed.validity().not_after.timestamp(), 1_800_000_000);
+        let subject = parsed.subject().to_string();
+        assert!(subject.contains(PROBE_UNIT) && subject.contains("CN=_probe-1"), "{subject}");
+        assert!(SiteId::new("_probe-1").is_err());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! mosquitto between hub and site: from a folder to Running pods, a broker that dies and forgets, and topics of others.
 
+mod doctor;
+mod hazards;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -72,6 +75,11 @@ fn others_topics_deliver_nothing(hub: &Hub, site: &Site, mut anna: Agent<'_>) {
     let forged = ["-t", "airlift/v1/s/bert/u/s", "-m", "forged", "-q", "1"];
     let said = client(hub, site, &keys, "mosquitto_pub", &forged);
     assert!(String::from_utf8_lossy(&said.stderr).contains("Not authorized"), "{said:?}");
+}
+
+/// How often the hub has come to its broker.
+fn connections(hub: &mut Hub) -> usize {
+    hub.process().log().matches("connected to the broker").count()
 }
 
 /// Runs a client of mosquitto's at the site, with these keys, as anna.

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 
 use crate::clock::wait_until;
 use crate::hub::Hub;
@@ -28,20 +31,30 @@ impl Broker {
         hub.kill();
         let _ =
             hub.airlift(&["hub", "broker", "--data", "hub", "--host", &HUB.to_string(), "--out", "broker"]);
-        let dir = hub.dir().join("broker");
-        // As it is shipped, but for the place, the address behind the relay, and a user who may read its key.
-        let settings = SETTINGS
-            .replace("/etc/mosquitto/airlift", &dir.display().to_string())
-            .replace("listener 8883", "listener 8883 127.0.0.1");
-        fs::write(dir.join("mosquitto.conf"), format!("user root\n{settings}")).expect("it is writable");
-        fs::write(dir.join("rights"), RIGHTS).expect("it is writable");
         let config = hub.dir().join("hub/hub.toml");
         let text = fs::read_to_string(&config).expect("hub init writes its settings");
         fs::write(&config, format!("{text}\n[broker]\nhost = \"{HUB}\"\n")).expect("it is writable");
         let mut broker = Self { process: None };
+        broker.set_up(hub, &[], "");
         broker.run(hub);
         hub.run();
         broker
+    }
+
+    /// Writes settings and rights for its next start: as they are shipped, but for the settings that are replaced and
+    /// the rights that are added.
+    pub fn set_up(&self, hub: &Hub, replaced: &[(&str, &str)], more_rights: &str) {
+        let dir = hub.dir().join("broker");
+        // The place, the address behind the relay, and a user who may read its key, are always others.
+        let mut settings = SETTINGS
+            .replace("/etc/mosquitto/airlift", &dir.display().to_string())
+            .replace("listener 8883", "listener 8883 127.0.0.1");
+        for (shipped, other) in replaced {
+            assert!(settings.contains(shipped), "it is not shipped with {shipped:?}");
+            settings = settings.replace(shipped, other);
+        }
+        fs::write(dir.join("mosquitto.conf"), format!("user root\n{settings}")).expect("it is writable");
+        fs::write(dir.join("rights"), format!("{RIGHTS}\n{more_rights}\n")).expect("it is writable");
     }
 
     /// Starts it, with nothing of what it knew.
@@ -56,8 +69,58 @@ impl Broker {
         self.process = Some(process);
     }
 
+    /// What it has logged since it was put there.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().expect("it runs").log()
+    }
+
+    /// Lets it stand still: its connections stay, and take what their buffers hold.
+    pub fn freeze(&self) {
+        let pid = self.process.as_ref().expect("it runs").id().to_string();
+        let frozen = Command::new("kill").args(["-STOP", &pid]).status().expect("kill is installed");
+        assert!(frozen.success(), "the broker was gone before it was stopped");
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(&mut self) {
         self.process = None;
     }
+
+    /// Makes a client of mosquitto's beside the hub, with a certificate of the site authority for this name.
+    #[must_use]
+    pub fn client(hub: &Hub, program: &str, name: &str) -> Command {
+        let keys = hub.dir().join(name);
+        if !keys.exists() {
+            fs::create_dir_all(&keys).expect("the hub's directory is writable");
+            let (certificate, key) = site_certificate(hub, name);
+            fs::write(keys.join("site.pem"), certificate).expect("the directory is writable");
+            fs::write(keys.join("tls.pem"), key).expect("the directory is writable");
+        }
+        let mut command = hub.command_beside(Path::new(program));
+        command.args(["-h", &HUB.to_string(), "-p", "8883", "-V", "mqttv5", "-i", name, "-c", "-x", "0"]);
+        command.arg("--cafile").arg(hub.dir().join("hub/hub-ca.pem"));
+        command.arg("--cert").arg(keys.join("site.pem")).arg("--key").arg(keys.join("tls.pem"));
+        command
+    }
+}
+
+/// A certificate of the hub's site authority, and its key.
+fn site_certificate(hub: &Hub, name: &str) -> (String, String) {
+    let subject = |common: &str| {
+        let mut subject = DistinguishedName::new();
+        subject.push(DnType::OrganizationName, "lab");
+        subject.push(DnType::CommonName, common);
+        subject
+    };
+    let key =
+        fs::read_to_string(hub.dir().join("hub/keys/site-ca.key.pem")).expect("the hub has authorities");
+    let mut authority = CertificateParams::default();
+    authority.distinguished_name = subject("Airlift site CA");
+    let issuer = Issuer::new(authority, KeyPair::from_pem(&key).expect("the hub made it"));
+    let mut leaf = CertificateParams::default();
+    leaf.distinguished_name = subject(name);
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().expect("ring makes keys");
+    (leaf.signed_by(&key, &issuer).expect("the parameters are valid").pem(), key.serialize_pem())
 }

@@ -47,6 +47,7 @@ pub(super) async fn hub_info(State(hub): State<Arc<Hub>>) -> Result<Json<HubInfo
         hosts: hub.config.hosts.clone(),
         https_port: ports.https,
         mqtt_port: ports.mqtt,
+        broker: hub.config.broker.as_ref().map(ToString::to_string),
         director_key: hub.director_key(),
         hub_key_sha256: hub.hub_ca.key_sha256(),
         root_1_sha256,

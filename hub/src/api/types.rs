@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use records::{
-    AuditEntry, AuditLog, MediaBlob, MediaContent, MediaFile, MediaFileResult, MediaImport, MediaImported,
-    MediaPlan, Reconcile, Reconciled, SiteDifference,
+    AuditEntry, AuditLog, BrokerCheck, BrokerTried, MediaBlob, MediaContent, MediaFile, MediaFileResult,
+    MediaImport, MediaImported, MediaPlan, Reconcile, Reconciled, SiteDifference,
 };
 
 /// Why a request was not done (RFC 9457, `application/problem+json`).
@@ -73,6 +73,9 @@ pub struct HubInfo {
     pub https_port: u16,
     /// Port of MQTT over TLS.
     pub mqtt_port: u16,
+    /// The broker that stands between it and its sites, as `HOST:PORT`; absent where it listens itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<String>,
     /// The key that signs assignments; its place is in the root's director role.
     pub director_key: PublicKey,
     /// SHA-256 of the hub CA's SubjectPublicKeyInfo.

@@ -7,6 +7,7 @@
 mod files;
 mod link;
 mod muster;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,22 +20,29 @@ use bytes::Bytes;
 use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub use files::{BrokerFiles, broker_files};
 pub use link::{BrokerSettings, run};
 pub(super) use muster::call_the_roll;
+pub use probe::{ProbeError, try_broker};
 
+use self::probe::Ears;
 use super::endpoint::{Connected, Counts, Fanout, PublishError, Qos};
 
 /// The name by which a broker knows the hub: common name of its certificate, user name and client id. Its first
 /// letter makes sure that no site is called so.
 pub const HUB_NAME: &str = "_hub";
+/// Topic and headers of a message, at the most.
+const AROUND_BYTES_MAX: usize = 256 + 32;
 /// Longest payload, as at the endpoint: 128 KiB and what surrounds it.
-const PAYLOAD_BYTES_MAX: usize = (128 << 10) + 512 - (256 + 32);
+const PAYLOAD_BYTES_MAX: usize = (128 << 10) + 512 - AROUND_BYTES_MAX;
 /// Between two calls of the roll. A site with nothing to say is heard of no oftener, and a call costs it some 400
 /// bytes.
 pub(super) const ROLL_EVERY: Duration = Duration::from_secs(1800);
+
+/// Longest wait for room on the link, for words that nobody depends on.
+const SAID_WITHIN: Duration = Duration::from_secs(5);
 
 /// The hub's handle on its link. Clones are the same handle.
 #[derive(Clone)]
@@ -45,6 +53,8 @@ struct Shared {
     /// The connection of the moment.
     open: Mutex<Option<Open>>,
     heard: Mutex<BTreeMap<SiteId, Heard>>,
+    /// Who listens to what probes say, while the broker is tried.
+    probing: Mutex<Option<Ears>>,
     /// Rung on each connection once the hub hears what sites say.
     welcomed: Notify,
     connected: AtomicU64,
@@ -56,6 +66,8 @@ struct Shared {
 #[derive(Clone)]
 struct Open {
     client: AsyncClient,
+    /// The largest payload that the broker takes, as it said at connecting, and that sites do.
+    payload_bytes_max: usize,
     /// Sites that see another one than before answer with who and where they are.
     roll_call: RandomId,
 }
@@ -78,6 +90,7 @@ impl Broker {
             prefix,
             open: Mutex::default(),
             heard: Mutex::default(),
+            probing: Mutex::default(),
             welcomed: Notify::new(),
             connected: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
@@ -93,10 +106,12 @@ impl Broker {
         qos: Qos,
         retain: bool,
     ) -> Result<Fanout, PublishError> {
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(PublishError::TooLarge { bytes: payload.len(), max: PAYLOAD_BYTES_MAX });
-        }
         let open = self.open().clone().ok_or(PublishError::Away)?;
+        // One that is larger would end the connection, again each time that it was tried anew.
+        let (bytes, max) = (payload.len(), open.payload_bytes_max);
+        if bytes > max {
+            return Err(PublishError::TooLarge { bytes, max });
+        }
         let name = topic.name(&self.0.prefix);
         let qos = match qos {
             Qos::AtMostOnce => QoS::AtMostOnce,
@@ -105,6 +120,35 @@ impl Broker {
         // Waits for room; the other end goes with the connection, and then the wait ends.
         open.client.publish_bytes(name, qos, retain, payload).await.map_err(|_| PublishError::Away)?;
         Ok(Fanout { sent: 1, ..Fanout::default() })
+    }
+
+    /// Says a few words on a topic that no site has, once.
+    async fn say(&self, topic: String, words: &str) {
+        let open = self.open().clone();
+        if let Some(open) = open {
+            // What is not sent is not heard, which is what is looked at.
+            let said = open.client.publish(topic, QoS::AtLeastOnce, false, words.as_bytes().to_vec());
+            let _ = timeout(SAID_WITHIN, said).await;
+        }
+    }
+
+    /// Lends an ear to probes until the guard is dropped; `None` where somebody does so already.
+    fn listen_to_probes(&self, ears: &Ears) -> Option<Listening> {
+        let mut probing = self.probing();
+        if probing.is_some() {
+            return None;
+        }
+        *probing = Some(ears.clone());
+        Some(Listening(self.clone()))
+    }
+
+    /// Takes what a probe says, whose name no site can have; `false` for all else.
+    fn hear_probe(&self, topic: &str, payload: &[u8]) -> bool {
+        let is_of_a_probe = topic.split('/').nth(3).is_some_and(|name| name.starts_with(probe::PROBE));
+        if let Some(ears) = self.probing().as_ref().filter(|_| is_of_a_probe) {
+            ears.take(topic.as_bytes(), payload);
+        }
+        is_of_a_probe
     }
 
     /// Which call of the roll stands; `None` while the hub is not connected.
@@ -193,9 +237,23 @@ impl Broker {
         self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn probing(&self) -> MutexGuard<'_, Option<Ears>> {
+        // As above.
+        self.0.probing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count(&self, accepted: bool) {
         let counter = if accepted { &self.0.accepted } else { &self.0.refused };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends the listening to probes when it is dropped.
+struct Listening(Broker);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        *self.0.probing() = None;
     }
 }
 

@@ -78,6 +78,35 @@ pub struct MediaFileResult {
     pub detail: String,
 }
 
+/// What trying a broker showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerTried {
+    /// Where the broker is, as `HOST:PORT`.
+    pub broker: String,
+    /// What was looked at, in the order of what rests on what; it ends where nothing more can be tried.
+    pub checks: Vec<BrokerCheck>,
+}
+
+/// One thing that a broker has to do, or to prevent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerCheck {
+    /// What, as a sentence that should be true.
+    pub check: String,
+    /// Whether it is.
+    pub ok: bool,
+    /// What was seen.
+    pub found: String,
+    /// Where it is not: what that means.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub means: String,
+    /// Where it is not: what to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fix: String,
+    /// Where it is not: the stable code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+}
+
 /// Taking up after a restore from a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

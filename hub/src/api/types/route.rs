@@ -52,6 +52,9 @@ pub const MEDIA_EXPORT: &str = "/api/v1/media/export";
 pub const MEDIA_IMPORT: &str = "/api/v1/media/import";
 /// `POST` [`super::Reconcile`]: [`super::Reconciled`].
 pub const RECONCILE: &str = "/api/v1/reconcile";
+/// `POST` with an empty object: [`super::BrokerTried`]. The hub tries with probes of its own whether its broker keeps
+/// sites apart; 409 with code `AL0804` where that is going on already, or where there is no broker.
+pub const BROKER_TRY: &str = "/api/v1/broker/try";
 /// `GET ?after=&limit=`: [`super::AuditLog`].
 pub const AUDIT: &str = "/api/v1/audit";
 

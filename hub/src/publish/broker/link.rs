@@ -13,14 +13,16 @@ use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{self, Topic};
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Filter, Packet, PubAckReason, RetainForwardRule, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, Filter, Packet, PubAckReason, RetainForwardRule, SubscribeReasonCode,
+};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Broker, HUB_NAME, Open, random_id};
+use super::{AROUND_BYTES_MAX, Broker, HUB_NAME, Open, PAYLOAD_BYTES_MAX, random_id};
 use crate::publish::endpoint::Ingest;
 
 /// The hub has something to say more often than this wherever there are sites.
@@ -28,7 +30,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Longest time from connecting to CONNACK.
 const CONNECT_S: u64 = 20;
 /// One frame: payload limit plus topic and headers.
-const PACKET_BYTES: u32 = (128 << 10) + 512;
+pub(super) const PACKET_BYTES: u32 = (128 << 10) + 512;
 /// Publishes on the way to the broker; it may allow fewer.
 const IN_FLIGHT: u16 = 256;
 /// Messages that wait for the connection; beyond it whoever publishes waits.
@@ -102,6 +104,7 @@ impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
         let prefix = &self.broker.0.prefix;
         let echo = echo_topic(prefix);
         let mut echo_by: Option<Instant> = None;
+        let mut payload_bytes_max = PAYLOAD_BYTES_MAX;
         loop {
             let event = match echo_by {
                 None => eventloop.poll().await,
@@ -118,7 +121,14 @@ impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
                 },
             };
             match event {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                Ok(Event::Incoming(Packet::ConnAck(connack))) => {
+                    payload_bytes_max = payload_that_fits(&connack);
+                    if payload_bytes_max < PAYLOAD_BYTES_MAX {
+                        tracing::error!(
+                            payload_bytes_max,
+                            "the broker takes no message as large as the hub's: raise its limit to {PACKET_BYTES} bytes"
+                        );
+                    }
                     // What the broker retains of sites is not wanted: a call of the roll brings it newer and whole.
                     let all = Filter {
                         path: format!("{prefix}/v1/s/+/u/#"),
@@ -137,7 +147,7 @@ impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
                         return "it does not let the hub read what sites write: check its rights file".into();
                     }
                     let Some(roll_call) = random_id() else { return "the system has no randomness".into() };
-                    *self.broker.open() = Some(Open { client: client.clone(), roll_call });
+                    *self.broker.open() = Some(Open { client: client.clone(), payload_bytes_max, roll_call });
                     tracing::info!(host = %settings.host, port = settings.port, "connected to the broker");
                     if client.try_publish(&echo, QoS::AtLeastOnce, false, Vec::new()).is_ok() {
                         echo_by = Some(Instant::now() + ECHO_WITHIN);
@@ -172,6 +182,7 @@ impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
                 Topic::Status(site) | Topic::Get(site) | Topic::Conn(site) => (site.clone(), topic),
                 _ => return,
             },
+            _ if self.broker.hear_probe(&name, &payload) => return,
             _ => {
                 tracing::debug!(topic = %name, "a message on a topic that is none of a site");
                 return;
@@ -214,6 +225,13 @@ fn connect(settings: &BrokerSettings) -> (AsyncClient, EventLoop) {
     network.set_tcp_nodelay(true);
     options.set_network_options(network);
     AsyncClient::new(options, QUEUE)
+}
+
+/// The largest payload that goes into a packet as large as the broker takes.
+fn payload_that_fits(connack: &ConnAck) -> usize {
+    let packet = connack.properties.as_ref().and_then(|properties| properties.max_packet_size);
+    let packet = packet.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    packet.saturating_sub(AROUND_BYTES_MAX).min(PAYLOAD_BYTES_MAX)
 }
 
 fn is_refusal(reason: PubAckReason) -> bool {
