@@ -28,6 +28,12 @@ impl Broker {
     /// When hub or broker do not start, as do the other functions.
     #[must_use]
     pub fn put_before(hub: &mut Hub) -> Self {
+        Self::put_before_with(hub, &[], "")
+    }
+
+    /// The same with other settings and further rights, as [`Self::set_up`] takes them.
+    #[must_use]
+    pub fn put_before_with(hub: &mut Hub, replaced: &[(&str, &str)], more_rights: &str) -> Self {
         hub.kill();
         let _ =
             hub.airlift(&["hub", "broker", "--data", "hub", "--host", &HUB.to_string(), "--out", "broker"]);
@@ -35,7 +41,7 @@ impl Broker {
         let text = fs::read_to_string(&config).expect("hub init writes its settings");
         fs::write(&config, format!("{text}\n[broker]\nhost = \"{HUB}\"\n")).expect("it is writable");
         let mut broker = Self { process: None };
-        broker.set_up(hub, &[], "");
+        broker.set_up(hub, replaced, more_rights);
         broker.run(hub);
         hub.run();
         broker

@@ -68,6 +68,8 @@ struct Open {
     client: AsyncClient,
     /// The largest payload that the broker takes, as it said at connecting, and that sites do.
     payload_bytes_max: usize,
+    /// The largest payload that was handed over so far.
+    largest_bytes: usize,
     /// Sites that see another one than before answer with who and where they are.
     roll_call: RandomId,
 }
@@ -106,20 +108,28 @@ impl Broker {
         qos: Qos,
         retain: bool,
     ) -> Result<Fanout, PublishError> {
-        let open = self.open().clone().ok_or(PublishError::Away)?;
-        // One that is larger would end the connection, again each time that it was tried anew.
-        let (bytes, max) = (payload.len(), open.payload_bytes_max);
-        if bytes > max {
-            return Err(PublishError::TooLarge { bytes, max });
-        }
+        let client = self.client_for(payload.len())?;
         let name = topic.name(&self.0.prefix);
         let qos = match qos {
             Qos::AtMostOnce => QoS::AtMostOnce,
             Qos::AtLeastOnce => QoS::AtLeastOnce,
         };
         // Waits for room; the other end goes with the connection, and then the wait ends.
-        open.client.publish_bytes(name, qos, retain, payload).await.map_err(|_| PublishError::Away)?;
+        client.publish_bytes(name, qos, retain, payload).await.map_err(|_| PublishError::Away)?;
         Ok(Fanout { sent: 1, ..Fanout::default() })
+    }
+
+    /// The connection that takes a payload of so many bytes.
+    fn client_for(&self, bytes: usize) -> Result<AsyncClient, PublishError> {
+        let mut open = self.open();
+        let open = open.as_mut().ok_or(PublishError::Away)?;
+        // One that is larger would end the connection, again each time that it was tried anew.
+        let max = open.payload_bytes_max;
+        if bytes > max {
+            return Err(PublishError::TooLarge { bytes, max });
+        }
+        open.largest_bytes = open.largest_bytes.max(bytes);
+        Ok(open.client.clone())
     }
 
     /// Says a few words on a topic that no site has, once.

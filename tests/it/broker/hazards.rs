@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use airlift_tests::broker::Broker;
+use airlift_tests::chance::Chance;
 use airlift_tests::clock::wait_until;
 use airlift_tests::hub::Hub;
 use airlift_tests::image::TestImage;
@@ -20,6 +21,8 @@ const APP: &str = "counter";
 /// Messages of one burst; five hundred with `tests/run --long`.
 const BURST: usize = 60;
 const BURST_LONG: usize = 500;
+/// A value of so many random letters makes an assignment of some 30 KB.
+const WORDS_LENGTH: usize = 50_000;
 /// What sites and hub may take to find each other again, and to catch up.
 const AGAIN: Duration = Duration::from_secs(90);
 
@@ -37,12 +40,10 @@ struct Line {
 impl Line {
     fn lay(names: &[&str], settings: &[(&str, &str)], rights: &str) -> Self {
         let mut hub = Hub::start();
-        let mut broker = Broker::put_before(&mut hub);
-        if !settings.is_empty() || !rights.is_empty() {
-            broker.kill();
-            broker.set_up(&hub, settings, rights);
-            broker.run(&hub);
-        }
+        let broker = Broker::put_before_with(&mut hub, settings, rights);
+        wait_until("the hub to be at its broker", Duration::from_secs(30), || {
+            if connections(&mut hub) == 1 { Ok(()) } else { Err(broker.log()) }
+        });
         let install = |name: &&str| {
             let mut site = ModelSite::install(&hub, name);
             site.enrol(&hub);
@@ -53,13 +54,17 @@ impl Line {
         Self { sites, broker, hub }
     }
 
-    /// Publishes a version of the app, with an image of these random bytes where there is one.
+    /// Publishes a version of the app, with an image of these random bytes where there is one, and long words to set.
     fn publish(&self, seq: u32, image_bytes: Option<usize>) {
         let version = format!("{seq}.0.0");
+        let words = json!({"type": "string", "pattern": "[0-9a-f]*", "max_length": WORDS_LENGTH, "targets": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "namespace": APP, "name": "settings", "pointer": "/data/words"},
+        ]});
         let mut sample = Sample::new(APP, &version)
             .says("timeout", json!("60s"))
             .says("soak", json!("1s"))
-            .with(configuration("ConfigMap", APP, "settings", json!({"version": version})));
+            .says("parameters", json!({"words": words}))
+            .with(configuration("ConfigMap", APP, "settings", json!({"version": version, "words": "none"})));
         if let Some(bytes) = image_bytes {
             let layout = self.hub.dir().join(format!("image-{seq}"));
             let image = TestImage::make(&layout, &format!("airlift.test/{APP}:{version}"), bytes);
@@ -134,6 +139,7 @@ fn t2_packets_over_the_limit_of_hub_and_site_stop_nothing_behind_them() {
     line.assign("anna", 1);
     let _ = receipt(&line.hub, "anna", "healthy", "1.0.0");
     let (hub_connects, site_connects) = (line.connects("_hub"), line.connects("anna"));
+    assert!(hub_connects > 0 && site_connects > 0, "{}", line.broker.log());
 
     // 30 KB is over what the client library takes by default, 1 MiB over what hub and site announce.
     let sizes = [("more", 30 << 10), ("too-much", 1 << 20)];
@@ -164,9 +170,6 @@ fn t3_a_message_that_the_broker_will_not_take_stops_no_other() {
     // A broker that says at connecting that it takes less than a piece of content, which is 64 KiB.
     let small = [("message_size_limit 131584", "max_packet_size 20000")];
     let mut line = Line::lay(&["anna", "bert"], &small, "");
-    wait_until("the hub to be at its broker", Duration::from_secs(30), || {
-        if connections(&mut line.hub) >= 2 { Ok(()) } else { Err(line.broker.log()) }
-    });
     line.publish(1, Some(300 << 10));
     line.publish(2, None);
     line.assign("bert", 1);
@@ -182,4 +185,34 @@ fn t3_a_message_that_the_broker_will_not_take_stops_no_other() {
     let _ = receipt(&line.hub, "bert", "healthy", "2.0.0");
     let _ = (line.all_receipts(0, "anna"), line.all_receipts(1, "bert"));
     assert_eq!(connections(&mut line.hub), before, "the hub had no reason to connect anew");
+}
+
+#[test]
+fn t3_a_message_whose_size_the_broker_only_refuses_ends_one_connection_and_no_more() {
+    // A broker that says nothing at connecting, and answers what is too large as the client library does not expect.
+    let small = [("message_size_limit 131584", "message_size_limit 20000")];
+    let mut line = Line::lay(&["anna", "bert"], &small, "");
+    line.publish(1, None);
+    let before = connections(&mut line.hub);
+    let mut chance = Chance(1);
+    let words: String = (0..WORDS_LENGTH)
+        .map(|_| char::from(b"0123456789abcdef"[usize::try_from(chance.below(16)).unwrap()]))
+        .collect();
+    let set = format!("words={words}");
+    let _ = line.hub.airlift(&["assign", APP, "--release", "1", "--site", "bert", "--set", &set]);
+    wait_until("the hub to have learnt what is too large", AGAIN, || {
+        let log = line.hub.process().log();
+        if log.contains("the broker takes no message as large as the hub's") {
+            Ok(())
+        } else {
+            Err("the hub has not said so".into())
+        }
+    });
+    // Bert's is held back, and everybody else's goes on; so does bert's when it is smaller.
+    line.assign("anna", 1);
+    let _ = receipt(&line.hub, "anna", "healthy", "1.0.0");
+    let _ = line.hub.airlift(&["assign", APP, "--release", "1", "--site", "bert", "--set", "words=00"]);
+    let _ = receipt(&line.hub, "bert", "healthy", "1.0.0");
+    let _ = (line.all_receipts(0, "anna"), line.all_receipts(1, "bert"));
+    assert_eq!(connections(&mut line.hub), before + 1, "once is enough to learn it");
 }

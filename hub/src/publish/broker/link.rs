@@ -12,11 +12,11 @@ use airlift_bundles::ids::{Name, SiteId};
 use airlift_bundles::limits::Limits;
 use airlift_bundles::wire::{self, Topic};
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, Filter, Packet, PubAckReason, RetainForwardRule, SubscribeReasonCode,
+    ConnAck, DisconnectReasonCode, Filter, Packet, PubAckReason, RetainForwardRule, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use rumqttc::v5::mqttbytes::{Error as MqttError, QoS};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
@@ -68,14 +68,22 @@ pub async fn run<I, K>(
     let at_once = Arc::new(Semaphore::new(INGEST_AT_ONCE));
     tokio::pin!(stopped);
     let mut failures = 0;
+    let mut payload_bytes_max = PAYLOAD_BYTES_MAX;
     loop {
-        let session = Session { broker: &broker, ingest: &ingest, is_known: &is_known, at_once: &at_once };
+        let (broker, ingest, is_known, at_once) = (&broker, &ingest, &is_known, &at_once);
+        let session = Session { broker, ingest, is_known, at_once, payload_bytes_max };
         let ended = tokio::select! {
             ended = session.run(&settings) => ended,
             () = &mut stopped => break,
         };
-        failures = if broker.open().take().is_some() { 0 } else { failures + 1 };
-        tracing::warn!(host = %settings.host, port = settings.port, reason = ended, "no connection to the broker");
+        let open = broker.open().take();
+        failures = if open.is_some() { 0 } else { failures + 1 };
+        tracing::warn!(host = %settings.host, port = settings.port, reason = ended.reason, "no connection to the broker");
+        // Whatever else ended it, the broker may be another one, or have other settings.
+        payload_bytes_max = match open.filter(|_| ended.by_size) {
+            Some(open) => open.largest_bytes.saturating_sub(1),
+            None => PAYLOAD_BYTES_MAX,
+        };
         let pause_ms = (PAUSE_MS << failures.min(10)).min(PAUSE_MS_MAX);
         tokio::select! {
             () = sleep(Duration::from_millis(pause_ms)) => {}
@@ -90,21 +98,58 @@ fn echo_topic(prefix: &Name) -> String {
     format!("{prefix}/v1/s/{HUB_NAME}/u/echo")
 }
 
+/// Why a connection is over.
+struct Ended {
+    reason: String,
+    /// The broker did not take a message for its size, without having said before how large one may be.
+    by_size: bool,
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Self { reason, by_size: false }
+    }
+}
+
+impl From<&str> for Ended {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
+impl Ended {
+    fn by(error: &ConnectionError) -> Self {
+        let by_size = match error {
+            ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
+                *reason_code == DisconnectReasonCode::PacketTooLarge
+            }
+            // mosquitto answers a publish so, and the client library knows no such answer to one.
+            ConnectionError::MqttState(StateError::Deserialization(MqttError::InvalidConnectReturnCode(
+                code,
+            ))) => *code == DisconnectReasonCode::PacketTooLarge as u8,
+            _ => false,
+        };
+        Self { reason: error.to_string(), by_size }
+    }
+}
+
 struct Session<'a, I, K> {
     broker: &'a Broker,
     ingest: &'a Arc<I>,
     is_known: &'a K,
     at_once: &'a Arc<Semaphore>,
+    /// The largest payload that the broker is known to take.
+    payload_bytes_max: usize,
 }
 
 impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
     /// Connects, subscribes and serves; returns why it ended.
-    async fn run(&self, settings: &BrokerSettings) -> String {
+    async fn run(&self, settings: &BrokerSettings) -> Ended {
         let (client, mut eventloop) = connect(settings);
         let prefix = &self.broker.0.prefix;
         let echo = echo_topic(prefix);
         let mut echo_by: Option<Instant> = None;
-        let mut payload_bytes_max = PAYLOAD_BYTES_MAX;
+        let mut payload_bytes_max = self.payload_bytes_max;
         loop {
             let event = match echo_by {
                 None => eventloop.poll().await,
@@ -122,7 +167,7 @@ impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
             };
             match event {
                 Ok(Event::Incoming(Packet::ConnAck(connack))) => {
-                    payload_bytes_max = payload_that_fits(&connack);
+                    payload_bytes_max = payload_that_fits(&connack).min(self.payload_bytes_max);
                     if payload_bytes_max < PAYLOAD_BYTES_MAX {
                         tracing::error!(
                             payload_bytes_max,
@@ -147,7 +192,8 @@ impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
                         return "it does not let the hub read what sites write: check its rights file".into();
                     }
                     let Some(roll_call) = random_id() else { return "the system has no randomness".into() };
-                    *self.broker.open() = Some(Open { client: client.clone(), payload_bytes_max, roll_call });
+                    *self.broker.open() =
+                        Some(Open { client: client.clone(), payload_bytes_max, largest_bytes: 0, roll_call });
                     tracing::info!(host = %settings.host, port = settings.port, "connected to the broker");
                     if client.try_publish(&echo, QoS::AtLeastOnce, false, Vec::new()).is_ok() {
                         echo_by = Some(Instant::now() + ECHO_WITHIN);
@@ -165,10 +211,10 @@ impl<I: Ingest, K: Fn(&SiteId) -> bool> Session<'_, I, K> {
                     tracing::error!(reason = ?puback.reason, "the broker refused a message of the hub: check its rights file");
                 }
                 Ok(Event::Incoming(Packet::Disconnect(disconnect))) => {
-                    return format!("it closed the connection: {:?}", disconnect.reason_code);
+                    return format!("it closed the connection: {:?}", disconnect.reason_code).into();
                 }
                 Ok(_) => {}
-                Err(error) => return error.to_string(),
+                Err(error) => return Ended::by(&error),
             }
         }
     }
