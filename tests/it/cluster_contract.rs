@@ -80,15 +80,38 @@ fn config_map(name: &str, data: Value) -> ApplyRequest {
 #[test]
 fn a_field_that_the_api_server_does_not_know_is_refused_in_its_own_words() {
     let site = Site::borrow();
+    let file = site.bed().dir().join("definition.json");
+    let schema = json!({"type": "object", "properties": {"spec": {
+        "type": "object", "properties": {"size": {"type": "integer"}}}}});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "gauges.strict.example"},
+        "spec": {"group": "strict.example", "scope": "Namespaced",
+            "names": {"plural": "gauges", "singular": "gauge", "kind": "Gauge"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": schema}}]}});
+    std::fs::write(&file, definition.to_string()).unwrap();
+    let _ = site.kubectl(&["apply", "-f", &file.display().to_string()]);
+    let crd = "crd/gauges.strict.example";
+    let _ = site.kubectl(&["wait", "--for=condition=Established", crd, "--timeout=30s"]);
     let kubeconfig = site.kubeconfig().to_owned();
     inside(&site, move || async move {
         let cluster = connect(&kubeconfig).await;
-        let mut request = config_map("strict", json!({}));
-        request.body["dtaa"] = json!({"a": "1"});
-        let refusal = cluster.apply(request).await.unwrap_err();
-        assert_eq!(refusal.class, ApiErrorClass::Final);
-        assert!(refusal.message.contains("dtaa"), "{refusal}");
+        let mut of_its_own = config_map("strict", json!({}));
+        of_its_own.body["dtaa"] = json!({"a": "1"});
+        let mut of_a_definition = config_map("strict", json!({}));
+        let gvk = Arc::new(Gvk::new("strict.example/v1", "Gauge"));
+        of_a_definition.object = ObjectRef { gvk, ..of_a_definition.object };
+        of_a_definition.body = json!({"apiVersion": "strict.example/v1", "kind": "Gauge",
+            "metadata": {"name": "strict", "namespace": "edge"}, "spec": {"size": 1}});
+        cluster.apply(of_a_definition.clone()).await.unwrap();
+        of_a_definition.body["spec"]["sise"] = json!(2);
+        for (request, field) in [(of_its_own, "dtaa"), (of_a_definition, "sise")] {
+            let refusal = cluster.apply(request).await.unwrap_err();
+            assert_eq!(refusal.class, ApiErrorClass::Final);
+            assert!(refusal.message.contains(field), "{refusal}");
+        }
     });
+    let _ = site.kubectl(&["delete", "crd", "gauges.strict.example"]);
 }
 
 #[test]

@@ -108,7 +108,9 @@ impl KubeCluster {
         let mut query = vec![
             ("fieldManager", request.field_manager.as_str()),
             ("force", flag(request.force)),
-            ("fieldValidation", "Strict"),
+            // Fields that the schema does not know are refused all the same; the check that this leaves out parses the
+            // body once more, to look for fields that are there twice, as none can be in a JSON value.
+            ("fieldValidation", "Ignore"),
         ];
         if request.dry_run {
             query.push(("dryRun", "All"));
