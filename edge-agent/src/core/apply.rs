@@ -170,6 +170,8 @@ impl Core {
                 self.live.app(app).todo = None;
                 self.clear_wait(t, app);
                 self.enter(t, app, AppStep::Settle);
+                // Its kinds are watched from here on.
+                self.live.rows_changed = true;
             }
             Ok(false) => self.check_apply_time(t, app),
         }

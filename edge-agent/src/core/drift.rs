@@ -271,13 +271,19 @@ impl Core {
         }
     }
 
-    /// Every kind of every app is watched; the set is sent when it changes.
+    /// Every kind of every app is watched; the set is sent when it changes. A kind that nobody watches yet is not
+    /// while an app of it is being applied, since its events would tell of our own writes: the listing with which its
+    /// watch begins afterwards tells what others did meanwhile.
     pub(super) fn request_watch(&mut self, t: &mut Turn) {
         if !self.live.rows_changed {
             return;
         }
-        let rows = self.rows.objects.values().flat_map(|rows| rows.values());
-        let kinds: BTreeSet<Arc<Gvk>> = rows.map(|row| row.object.gvk.clone()).collect();
+        let mut kinds = BTreeSet::new();
+        for (app, rows) in &self.rows.objects {
+            let applying = self.rows.apps.get(app).is_some_and(|row| row.step == AppStep::Apply);
+            let of_app = rows.values().map(|row| &row.object.gvk);
+            kinds.extend(of_app.filter(|gvk| !applying || self.live.watched.contains(*gvk)).cloned());
+        }
         if kinds != self.live.watched {
             self.live.watched.clone_from(&kinds);
             self.live.listed.clear();

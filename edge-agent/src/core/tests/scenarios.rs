@@ -225,6 +225,26 @@ fn drift_that_a_watch_sees_is_put_right_at_once() {
 }
 
 #[test]
+fn a_new_kind_is_watched_once_it_was_applied_and_a_known_one_throughout() {
+    let mut world = World::new();
+    let v1 = world.release("shop", 1, V1);
+    world.api_errors = [ApiErrorClass::Throttled { retry_after_ms: 8_000 }].into();
+    world.assign(&v1);
+    world.pass(5_000);
+    assert_eq!((world.state(), world.watched.len()), (AppState::Applying, 0));
+    world.pass(30_000);
+    assert_eq!((world.state(), world.watched.len()), (AppState::Healthy, 3));
+
+    let v2 = world.release("shop", 2, &[V1, &[("set-store", "store 2")]].concat());
+    world.api_errors = [ApiErrorClass::Throttled { retry_after_ms: 8_000 }].into();
+    world.assign(&v2);
+    world.pass(5_000);
+    assert_eq!((world.state(), world.watched.len()), (AppState::Applying, 3));
+    world.pass(30_000);
+    assert_eq!((world.state(), world.watched.len()), (AppState::Healthy, 4));
+}
+
+#[test]
 fn a_strangers_object_under_our_name_is_left_alone_at_rest() {
     let mut world = World::new();
     world.install(1, V1);
