@@ -10,9 +10,12 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod db;
+pub mod descriptors;
 pub mod enrol;
+mod https;
 pub mod init;
 pub mod keyfile;
+mod lobby;
 #[cfg(feature = "mutations")]
 pub mod mutation;
 pub mod plan;

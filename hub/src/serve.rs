@@ -8,19 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airlift_bundles::ids::SiteId;
-use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use rustix::fs::{FlockOperation, flock};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::sleep;
 
 use crate::config::{BrokerPlace, Config, ConfigError, DataDir, Listen};
 use crate::db;
+use crate::descriptors::{self, Shares};
 use crate::init::{InitError, write_file};
 use crate::publish::broker::{self, Broker, BrokerSettings, HUB_NAME};
 use crate::publish::endpoint::{self, Endpoint, SessionsFailed};
@@ -30,14 +26,8 @@ use crate::publish::{self, Line};
 use crate::server::{Hub, Ports};
 use crate::tls::{ClientAuth, TlsError, client_config, server_config};
 
-/// HTTPS connections at once; further ones wait in the listen queue.
-const CONNECTIONS_MAX: usize = 1024;
-/// Time for a TLS handshake, and for the head of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two backups of the database: what a hub decided in between it learns again from its sites.
 const BACKUP_EVERY: Duration = Duration::from_secs(3600);
-/// Time that requests under way have when the hub stops.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// The hub does not serve, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +134,8 @@ fn port(listener: &TcpListener, listen: &Listen) -> u16 {
 /// [`ServeError`].
 pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError> {
     let lock = lock(&data)?;
+    let descriptors = descriptors::raise();
+    let shares = Shares::of(descriptors);
     let hub = Hub::open(data, config).await?;
     let leaf = hub.hub_ca.issue_hub(&hub.fleet, &hub.config.hosts, &hub.leaf_key)?;
     let chain = vec![leaf, hub.hub_ca.certificate().clone()];
@@ -155,12 +147,13 @@ pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError>
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mqtt = match hub.config.broker.clone() {
-        None => open_endpoint(&hub, tls(ClientAuth::Required, &[])?, &stopped, &mut tasks).await?,
+        None => open_endpoint(&hub, tls(ClientAuth::Required, &[])?, shares, &stopped, &mut tasks).await?,
         Some(place) => link_broker(&hub, place, &stopped, &mut tasks)?,
     };
     let ports = Ports { https: port(&https, &hub.config.https), mqtt };
     hub.set_ports(ports);
-    tasks.spawn(serve_https(https, https_tls, crate::api::router(Arc::clone(&hub)), stopped.clone()));
+    let router = crate::api::router(Arc::clone(&hub));
+    tasks.spawn(crate::https::serve(https, https_tls, router, shares.https, stopped.clone()));
     tasks.spawn({
         let (line, ending) = (publish::run(Arc::clone(&hub)), stopped.clone());
         async move {
@@ -175,6 +168,16 @@ pub async fn start(data: DataDir, config: Config) -> Result<Running, ServeError>
     let text = format!("https = {}\nmqtt = {}\n", ports.https, ports.mqtt);
     write_file(&hub.data.path().join("ports"), text.as_bytes(), 0o644)?;
     tracing::info!(https = ports.https, mqtt = ports.mqtt, fleet = %hub.fleet, "hub serves");
+    let sites_max = shares.sites;
+    if hub.site_count() > sites_max as u64 {
+        tracing::warn!(
+            sites_max,
+            descriptors,
+            "not all sites can be connected at once: raise the limit of open files"
+        );
+    } else {
+        tracing::info!(sites_max, descriptors, "places for sites");
+    }
     Ok(Running { hub, stop, tasks, _lock: lock })
 }
 
@@ -188,12 +191,9 @@ async fn keep_backups(database: PathBuf, ended: impl Future<Output = ()>) {
         }
         let database = database.clone();
         let copied = tokio::task::spawn_blocking(move || db::back_up(&database, &db::backup_of(&database)));
-        match copied.await {
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "no backup of the database was made; the one before stays")
-            }
-            // A panic was printed by its thread.
-            Ok(Ok(())) | Err(_) => {}
+        // A panic was printed by its thread.
+        if let Ok(Err(error)) = copied.await {
+            tracing::warn!(%error, "no backup of the database was made; the one before stays");
         }
     }
 }
@@ -202,12 +202,20 @@ async fn keep_backups(database: PathBuf, ended: impl Future<Output = ()>) {
 async fn open_endpoint(
     hub: &Arc<Hub>,
     tls: Arc<rustls::ServerConfig>,
+    shares: Shares,
     stopped: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<u16, ServeError> {
     let listener = bind(&hub.config.mqtt).await?;
     let port = port(&listener, &hub.config.mqtt);
-    let (prefix, limits) = (hub.config.topic_prefix.clone(), endpoint::Limits::default());
+    let prefix = hub.config.topic_prefix.clone();
+    let limits = endpoint::Limits {
+        connections_max: shares.sites,
+        waiting_max: shares.mqtt.waiting_max,
+        handshakes_max: shares.mqtt.turns_max,
+        handshakes_per_address_max: shares.mqtt.turns_per_origin_max,
+        ..endpoint::Limits::default()
+    };
     let endpoint = Endpoint::open(prefix, limits, hub.db.clone(), Collector::new(hub)).await?;
     hub.set_line(Line::new(endpoint.publisher(), hub.config.content_bytes_per_s));
     tasks.spawn(endpoint.serve(listener, tls, KnownSites(Arc::clone(hub)), until(stopped.clone())));
@@ -255,79 +263,7 @@ pub async fn serve(data: DataDir, config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-async fn until(mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the sender is gone, and with it the hub.
     let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
-async fn serve_https(
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    router: Router,
-    stopped: watch::Receiver<bool>,
-) {
-    let acceptor = TlsAcceptor::from(tls);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
-    let stop = until(stopped.clone());
-    tokio::pin!(stop);
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        tokio::select! {
-            () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let serving = serve_connection(stream, acceptor.clone(), router.clone(), stopped.clone());
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, or a peer that left at once: others end, so wait.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(Duration::from_millis(500)).await;
-                }
-            },
-        }
-        while connections.try_join_next().is_some() {}
-    }
-    drop(listener);
-    let gone = timeout(GRACE, async { while connections.join_next().await.is_some() {} });
-    if gone.await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests were cut at the end of the grace");
-        connections.shutdown().await;
-    }
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    router: Router,
-    stopped: watch::Receiver<bool>,
-) {
-    // Without it small answers wait for the peer's delayed acknowledgement; it is no error to lack it.
-    drop(stream.set_nodelay(true));
-    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(stream)).await else { return };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(128)
-        .keep_alive_interval(Some(PATIENCE * 3));
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    tokio::select! {
-        outcome = connection.as_mut() => {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "a connection ended badly");
-            }
-            return;
-        }
-        () = until(stopped) => connection.as_mut().graceful_shutdown(),
-    }
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended badly");
-    }
 }

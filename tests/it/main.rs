@@ -8,6 +8,7 @@ mod broker;
 mod cluster_contract;
 mod databases;
 mod drift;
+mod endpoint;
 #[cfg(debug_assertions)] // the one hook that it needs is in no other build
 mod halts;
 mod holders;

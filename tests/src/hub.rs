@@ -75,6 +75,12 @@ impl Hub {
         root.digest().to_string()
     }
 
+    /// Where it lives; it listens on loopback there.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// Lays a cable to a site.
     #[must_use]
     pub fn connect(&self, site: &Cluster) -> Cable {

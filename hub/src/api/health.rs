@@ -12,6 +12,7 @@ use super::problem::ApiError;
 use super::sites::count_sites;
 use crate::db::DbError;
 use crate::db::rows::meta;
+use crate::publish::endpoint::TurnedAway;
 use crate::server::Hub;
 
 /// The process answers.
@@ -64,8 +65,22 @@ pub(super) async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Api
     metric("airlift_hub_sites_connected", "gauge", "Sites connected over MQTT.", &[("", counts.connected)]);
     let messages = [("{result=\"accepted\"}", endpoint.accepted), ("{result=\"refused\"}", endpoint.refused)];
     metric("airlift_hub_messages_total", "counter", "Messages of sites.", &messages);
-    let connections =
-        [("{result=\"accepted\"}", endpoint.connected), ("{result=\"turned_away\"}", endpoint.turned_away)];
+    let connections = [
+        ("{result=\"accepted\"}", endpoint.connected),
+        ("{result=\"turned_away\"}", endpoint.turned_away.all()),
+    ];
     metric("airlift_hub_connections_total", "counter", "MQTT connections.", &connections);
+    let TurnedAway { no_room_to_wait, handshake, refused, too_often, no_place } = endpoint.turned_away;
+    let reasons = [
+        ("{why=\"no_room_to_wait\"}", no_room_to_wait),
+        ("{why=\"handshake\"}", handshake),
+        ("{why=\"refused\"}", refused),
+        ("{why=\"too_often\"}", too_often),
+        ("{why=\"no_place\"}", no_place),
+    ];
+    let help = "MQTT connections that were turned away, by reason.";
+    metric("airlift_hub_connections_turned_away_total", "counter", help, &reasons);
+    let help = "MQTT connections that were ended because nothing was read from them.";
+    metric("airlift_hub_connections_stalled_total", "counter", help, &[("", endpoint.stalled)]);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -203,7 +203,7 @@ impl Broker {
         let Shared { connected, accepted, refused, .. } = &*self.0;
         let [connected, accepted, refused] =
             [connected, accepted, refused].map(|counter| counter.load(Ordering::Relaxed));
-        Counts { connected, turned_away: 0, accepted, refused }
+        Counts { connected, accepted, refused, ..Counts::default() }
     }
 
     /// Notes that a site spoke, and what it said of its presence.

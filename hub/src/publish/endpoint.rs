@@ -14,6 +14,7 @@ mod outbox;
 mod packet;
 mod property;
 mod publisher;
+mod rates;
 mod reason;
 mod registry;
 mod reply;
@@ -29,7 +30,7 @@ pub use identity::{Identify, PeerCertificate};
 pub use ingest::{Accepted, Ingest, Refused};
 pub use limits::Limits;
 pub use packet::Qos;
-pub use publisher::{Connected, Counts, Presence, PresenceEvents, PublishError, Publisher};
+pub use publisher::{Connected, Counts, Presence, PresenceEvents, PublishError, Publisher, TurnedAway};
 pub use reason::Reason;
 pub use route::Fanout;
 pub use rows::{
@@ -41,19 +42,23 @@ pub use topic::NotHubTopic;
 #[cfg(test)]
 mod tests;
 
+use crate::lobby::{Door, Origin, Places, Turn};
 use airlift_bundles::ids::Name;
 use bucket::Bucket;
 use connection::Shared;
 use publisher::{Core, Counters};
 use registry::{DueWill, Registry};
+use rustix::net::sockopt;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use topic::Topics;
 use tracing::{debug, error, warn};
@@ -66,7 +71,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// The endpoint, loaded from its rows; sites can be published to before it listens.
 pub struct Endpoint<I> {
     shared: Arc<Shared<I>>,
-    wills: mpsc::UnboundedReceiver<DueWill>,
+    wills: mpsc::Receiver<DueWill>,
     committer: JoinHandle<()>,
 }
 
@@ -83,10 +88,13 @@ impl<I: Ingest> Endpoint<I> {
         let rows = sessions.load().await?;
         let now = Instant::now();
         let registry = Registry::load(limits.clone(), topics, rows, now);
-        let (wills_sender, wills) = mpsc::unbounded_channel();
+        // One for each site, should all be lost at once.
+        let (wills_sender, wills) = mpsc::channel(limits.connections_max.max(1));
         let core = Arc::new(Core::new(registry, now, wills_sender));
         let committer = tokio::spawn(commit_rows(core.clone(), sessions));
-        Ok(Self { shared: Arc::new(Shared { core, ingest: Arc::new(ingest), limits }), wills, committer })
+        let places = Arc::new(Semaphore::new(limits.connections_max));
+        let shared = Shared { core, ingest: Arc::new(ingest), limits, places };
+        Ok(Self { shared: Arc::new(shared), wills, committer })
     }
 
     /// Returns the hub's handle.
@@ -111,34 +119,51 @@ impl<I: Ingest> Endpoint<I> {
         let limits = self.shared.limits.clone();
         let acceptor = TlsAcceptor::from(tls);
         let identify = Arc::new(identify);
-        let places = Arc::new(Semaphore::new(limits.connections_max));
+        bound_buffers(&listener, limits.socket_buffer_bytes);
+        let door = Door::new(Places {
+            waiting_max: limits.waiting_max,
+            turns_max: limits.handshakes_max,
+            turns_per_origin_max: limits.handshakes_per_address_max,
+        });
         let mut bucket = Bucket::new(Instant::now(), limits.connects_per_s, limits.connects_burst);
         let mut connections = JoinSet::new();
         let mut wills = JoinSet::new();
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut accept_at = Instant::now();
+        let (mut accept_at, mut begin_at) = (Instant::now(), Instant::now());
+        let mut told = Counts::default();
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                accepted = accept(&listener, accept_at), if places.available_permits() > 0 => {
+                accepted = accept(&listener, accept_at) => match accepted {
+                    Ok((stream, from)) => {
+                        if door.enter(Origin::of(from.ip()), stream).is_some() {
+                            Counters::add(&self.shared.core.counters.no_room_to_wait);
+                        }
+                    }
+                    Err(failure) => {
+                        // Out of descriptors or memory, or a peer that left at once: others end, so wait.
+                        warn!(%failure, "a connection could not be accepted");
+                        accept_at = Instant::now() + RETRY;
+                    }
+                },
+                (stream, turn) = next_turn(&door, begin_at) => {
                     let now = Instant::now();
-                    accept_at = now + bucket.take(now, 1);
-                    let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                    begin_at = now + bucket.take(now, 1);
                     let (shared, acceptor, identify) =
                         (self.shared.clone(), acceptor.clone(), identify.clone());
-                    connections.spawn(async move {
-                        welcome(shared, acceptor, identify, accepted).await;
-                        drop(place);
-                    });
+                    connections.spawn(welcome(shared, acceptor, identify, stream, turn));
                 }
                 Some(due) = self.wills.recv(), if wills.len() < WILLS_AT_ONCE => {
                     wills.spawn(hand_over(self.shared.clone(), due));
                 }
                 Some(_) = wills.join_next(), if !wills.is_empty() => {}
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                _ = second.tick() => self.expire(),
+                _ = second.tick() => {
+                    self.expire();
+                    told = self.tell_limits(&told);
+                }
             }
         }
         drop(listener);
@@ -150,6 +175,25 @@ impl<I: Ingest> Endpoint<I> {
         for due in self.shared.core.with(|registry| registry.expire(now)) {
             self.shared.core.fire(Some(due));
         }
+    }
+
+    /// Says, at most once a second, which bounds turned peers away since they were `told` of.
+    fn tell_limits(&self, told: &Counts) -> Counts {
+        let counts = self.shared.core.counters.read();
+        let (now, before) = (&counts.turned_away, &told.turned_away);
+        if now.no_room_to_wait > before.no_room_to_wait {
+            let count = now.no_room_to_wait - before.no_room_to_wait;
+            warn!(count, "connections were turned away unheard: too many wait for their handshake");
+        }
+        if now.no_place > before.no_place {
+            let count = now.no_place - before.no_place;
+            warn!(
+                count,
+                max = self.shared.limits.connections_max,
+                "sites were turned away: no place is free"
+            );
+        }
+        counts
     }
 
     async fn stop(self, mut connections: JoinSet<()>, mut wills: JoinSet<()>) {
@@ -170,18 +214,25 @@ impl<I: Ingest> Endpoint<I> {
     }
 }
 
-/// Accepts the next connection, not before `at`: beyond the rate, peers wait in the listen queue.
-async fn accept(listener: &TcpListener, at: Instant) -> TcpStream {
-    tokio::time::sleep_until(at).await;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(failure) => {
-                // Out of descriptors or memory, or a peer that left at once: others end, so wait.
-                warn!(%failure, "a connection could not be accepted");
-                sleep(RETRY).await;
-            }
-        }
+/// Accepts the next connection, not before `at`.
+async fn accept(listener: &TcpListener, at: Instant) -> io::Result<(TcpStream, SocketAddr)> {
+    sleep_until(at).await;
+    listener.accept().await
+}
+
+/// Waits for the next peer's turn to shake hands, not before `at`: beyond the rate, peers wait.
+async fn next_turn(door: &Arc<Door<TcpStream>>, at: Instant) -> (TcpStream, Turn<TcpStream>) {
+    sleep_until(at).await;
+    door.next().await
+}
+
+/// Bounds what the kernel keeps for each connection that this listener accepts.
+fn bound_buffers(listener: &TcpListener, bytes: u32) {
+    let bytes = bytes as usize;
+    let bounded = sockopt::set_socket_send_buffer_size(listener, bytes)
+        .and_then(|()| sockopt::set_socket_recv_buffer_size(listener, bytes));
+    if let Err(failure) = bounded {
+        warn!(%failure, "the kernel's buffers stay as they are");
     }
 }
 
@@ -191,9 +242,10 @@ async fn welcome<I: Ingest, D: Identify>(
     acceptor: TlsAcceptor,
     identify: Arc<D>,
     stream: TcpStream,
+    turn: Turn<TcpStream>,
 ) {
     let connect_by = Instant::now() + shared.limits.handshake;
-    let turned_away = || Counters::add(&shared.core.counters.turned_away);
+    let turned_away = || Counters::add(&shared.core.counters.handshake);
     // Without it small answers wait for the peer's delayed acknowledgement; it is no error to lack it.
     drop(stream.set_nodelay(true));
     // Boxed, because each async function that a stream of 1.2 KB moves through keeps a copy's room.
@@ -211,7 +263,7 @@ async fn welcome<I: Ingest, D: Identify>(
         debug!("a certificate of nobody known");
         return turned_away();
     };
-    connection::serve(shared, stream, site, connect_by).await;
+    connection::serve(shared, stream, site, connect_by, turn).await;
 }
 
 /// Hands a due will to the ingest. It is a hint, so one that is refused is not kept.

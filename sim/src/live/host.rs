@@ -2,8 +2,6 @@
 
 use std::fs;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 /// The kernel's clock ticks in `/proc`: `USER_HZ` is 100 on every platform that Rust knows.
 const MS_PER_TICK: u64 = 10;
 
@@ -11,13 +9,7 @@ const MS_PER_TICK: u64 = 10;
 ///
 /// An agent has a socket, a database with its log and index, and a lock: five. A hub has a socket a site.
 pub(super) fn raise_descriptors() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(1 << 20);
-    // Where it is refused the old one stands, and is what the caller hears.
-    match setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum }) {
-        Ok(()) => most,
-        Err(_) => limit.current.unwrap_or(most),
-    }
+    u64::try_from(airlift_hub::descriptors::raise()).unwrap_or(u64::MAX)
 }
 
 /// Processor time and memory of a process; nothing of one that has ended.

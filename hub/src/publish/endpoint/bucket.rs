@@ -23,4 +23,18 @@ impl Bucket {
         self.full_at = self.full_at.max(now) + self.cost * units;
         self.full_at.saturating_duration_since(now + self.burst)
     }
+
+    /// Takes `units` if that takes no waiting, and tells whether it did.
+    pub(super) fn try_take(&mut self, now: Instant, units: u32) -> bool {
+        let full_at = self.full_at.max(now) + self.cost * units;
+        let there = full_at <= now + self.burst;
+        if there {
+            self.full_at = full_at;
+        }
+        there
+    }
+
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
 }

@@ -1,12 +1,12 @@
 //! One site's connection, from CONNECT to its end.
 
-use super::bucket::Bucket;
 use super::frame::{Frame, Refusal, forbidden};
 use super::ingest::{Accepted, InProgress, Ingest, Refused};
 use super::limits::Limits;
 use super::outbox::Outbox;
 use super::packet::{Connect, Packet, Publish};
 use super::publisher::{Core, Counters, Presence};
+use super::rates::Units;
 use super::reason::Reason;
 use super::registry::Ending;
 use super::reply::{connack_refused, disconnect, pingresp, puback};
@@ -15,9 +15,11 @@ use airlift_bundles::ids::SiteId;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{debug, info};
 
 /// Time for a last word, and for messages that the ingest still has.
@@ -31,6 +33,8 @@ pub(super) struct Shared<I> {
     pub(super) core: Arc<Core>,
     pub(super) ingest: Arc<I>,
     pub(super) limits: Arc<Limits>,
+    /// Places of those who are connected.
+    pub(super) places: Arc<Semaphore>,
 }
 
 /// Why a connection ended, and what its site is told.
@@ -52,32 +56,43 @@ impl From<Refusal> for End {
     }
 }
 
-/// Serves one authenticated stream until it ends; `site` is who the certificate says.
-pub(super) async fn serve<S, I>(shared: Arc<Shared<I>>, stream: S, site: SiteId, connect_by: Instant)
-where
+/// Serves one authenticated stream until it ends; `site` is who the certificate says. `turn` is given back once the
+/// site is let in, or gone.
+pub(super) async fn serve<S, I, T>(
+    shared: Arc<Shared<I>>,
+    stream: S,
+    site: SiteId,
+    connect_by: Instant,
+    turn: T,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     I: Ingest,
 {
     let outbox = Arc::new(Outbox::new(&shared.limits, shared.core.now_ms()));
     let mut wire = Wire::new(stream, shared.limits.clone(), outbox.clone());
-    let connect = match tokio::time::timeout_at(connect_by, read_connect(&mut wire)).await {
+    let client: Arc<str> = site.as_str().into();
+    let connect = match timeout_at(connect_by, read_connect(&mut wire)).await {
         Ok(Ok(connect)) => check_connect(&shared, &site, connect),
-        Ok(Err(WireEnd::Refused(refusal))) => Err(refusal),
+        Ok(Err(WireEnd::Refused(refusal))) => Err(refused(&shared, refusal)),
         Ok(Err(_)) | Err(_) => {
-            Counters::add(&shared.core.counters.turned_away);
+            Counters::add(&shared.core.counters.handshake);
             debug!(%site, "no connect packet came");
             return;
         }
     };
-    let connect = match connect {
-        Ok(connect) => connect,
-        Err(refusal) => {
-            Counters::add(&shared.core.counters.turned_away);
+    let admitted = match connect {
+        Ok(connect) => admit(&shared, &client, connect_by).await.map(|admitted| (connect, admitted)),
+        Err(turned_away) => Err(turned_away),
+    };
+    let (connect, Admitted { units, place }) = match admitted {
+        Ok(admitted) => admitted,
+        Err((refusal, counter)) => {
+            Counters::add(counter);
             info!(%site, %refusal, "connect refused");
             return part(wire, Some(connack_refused(refusal.reason)), true).await;
         }
     };
-    let client: Arc<str> = site.as_str().into();
+    drop(turn);
     let now = Instant::now();
     let welcome = shared.core.with(|registry| {
         // Under the lock, so that events of one site come in the order of its connections.
@@ -88,7 +103,8 @@ where
     Counters::add(&shared.core.counters.connected);
     let mut connection = Connection {
         limits: shared.limits.clone(),
-        bucket: Bucket::new(now, shared.limits.units_per_s, shared.limits.units_burst),
+        units,
+        resume_at: now,
         // One and a half keep-alives, as the standard says.
         silence_max: Duration::from_millis(u64::from(welcome.keep_alive_s) * 1_500),
         shared,
@@ -100,6 +116,7 @@ where
     };
     let end = connection.run(&mut wire).await;
     connection.end(wire, end).await;
+    drop(place);
 }
 
 async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> Result<Connect, WireEnd> {
@@ -111,17 +128,61 @@ async fn read_connect<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) -> 
 }
 
 /// Checks what CONNECT claims against what the certificate says.
-fn check_connect<I>(shared: &Shared<I>, site: &SiteId, connect: Connect) -> Result<Connect, Refusal> {
+fn check_connect<'a, I>(
+    shared: &'a Shared<I>,
+    site: &SiteId,
+    connect: Connect,
+) -> Result<Connect, TurnedAway<'a>> {
     if connect.client_id != site.as_str() {
         let fault = "a client id that is not the certificate's name";
-        return Err(Refusal { reason: Reason::CLIENT_ID_INVALID, fault });
+        return Err(refused(shared, Refusal { reason: Reason::CLIENT_ID_INVALID, fault }));
     }
     if let Some(will) = &connect.will
         && shared.core.with(|registry| registry.topics.upward(site.as_str(), &will.topic)).is_none()
     {
-        return Err(Refusal { reason: Reason::NOT_AUTHORIZED, fault: "a will on another's topic" });
+        let fault = "a will on another's topic";
+        return Err(refused(shared, Refusal { reason: Reason::NOT_AUTHORIZED, fault }));
     }
     Ok(connect)
+}
+
+/// A refusal of CONNECT, and where it is counted.
+type TurnedAway<'a> = (Refusal, &'a AtomicU64);
+
+fn refused<I>(shared: &Shared<I>, refusal: Refusal) -> TurnedAway<'_> {
+    (refusal, &shared.core.counters.connect_refused)
+}
+
+/// What a site has once it is let in.
+struct Admitted {
+    units: Units,
+    place: OwnedSemaphorePermit,
+}
+
+/// Lets a site in, unless it comes too often or there is no place; one that is connected may take its own place over.
+async fn admit<'a, I>(
+    shared: &'a Shared<I>,
+    client: &Arc<str>,
+    by: Instant,
+) -> Result<Admitted, TurnedAway<'a>> {
+    let (limits, counters) = (&shared.limits, &shared.core.counters);
+    let units = shared.core.with(|registry| registry.rates.connect(client, limits, Instant::now()));
+    let Some(units) = units else {
+        let reason = Reason::CONNECTION_RATE_EXCEEDED;
+        return Err((Refusal { reason, fault: "the site connects too often" }, &counters.too_often));
+    };
+    if let Ok(place) = shared.places.clone().try_acquire_owned() {
+        return Ok(Admitted { units, place });
+    }
+    let takes_over = shared.core.with(|registry| {
+        registry.close(Some(client), Reason::SESSION_TAKEN_OVER);
+        registry.is_attached(client)
+    });
+    if takes_over && let Ok(Ok(place)) = timeout_at(by, shared.places.clone().acquire_owned()).await {
+        return Ok(Admitted { units, place });
+    }
+    let fault = "as many sites are connected as may be";
+    Err((Refusal { reason: Reason::SERVER_BUSY, fault }, &counters.no_place))
 }
 
 struct Connection<I> {
@@ -132,7 +193,8 @@ struct Connection<I> {
     number: u64,
     outbox: Arc<Outbox>,
     in_progress: InProgress,
-    bucket: Bucket,
+    units: Units,
+    resume_at: Instant,
     silence_max: Duration,
 }
 
@@ -143,10 +205,9 @@ impl<I: Ingest> Connection<I> {
     /// answers unread. Only the last is the site's fault, and only then may silence end the connection.
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(&mut self, wire: &mut Wire<S>) -> End {
         let mut silent_since = Instant::now();
-        let mut resume_at = silent_since;
         loop {
             let now = Instant::now();
-            let paused = resume_at > now;
+            let paused = self.resume_at > now;
             let behind = self.in_progress.len() >= 2 * usize::from(self.limits.ingest_in_flight_max);
             if wire.take_heard() {
                 self.outbox.hear(self.shared.core.now_ms());
@@ -156,6 +217,9 @@ impl<I: Ingest> Connection<I> {
                 silent_since = now;
             }
             let read = !paused && !behind && !self.outbox.is_unread();
+            let resume_at = self.resume_at;
+            let full_since = wire.full_since();
+            let cut_at = full_since.unwrap_or(now) + self.limits.stalled;
             tokio::select! {
                 biased;
                 (packet_id, answer) = poll_fn(|cx| self.in_progress.poll_next(cx)),
@@ -163,7 +227,7 @@ impl<I: Ingest> Connection<I> {
                 frame = wire.next(read) => match frame {
                     Ok(frame) => {
                         let units = 1 + u32::try_from(frame.body.len() / 4096).unwrap_or(u32::MAX);
-                        resume_at = now + self.bucket.take(now, units);
+                        self.pay(now, units);
                         if let Err(end) = self.act(frame) {
                             return end;
                         }
@@ -171,6 +235,13 @@ impl<I: Ingest> Connection<I> {
                     Err(cause) => return cause.into(),
                 },
                 () = sleep_until(resume_at), if paused => {}
+                () = sleep_until(cut_at), if full_since.is_some() => {
+                    // It may have taken something since, while this task had no reason to look.
+                    if wire.full_since() == full_since {
+                        Counters::add(&self.shared.core.counters.stalled);
+                        return WireEnd::Stalled.into();
+                    }
+                }
                 () = sleep_until(silent_since + self.silence_max), if !paused && !behind => {
                     if !wire.take_heard() {
                         return WireEnd::Asked(Reason::KEEP_ALIVE_TIMEOUT).into();
@@ -180,6 +251,11 @@ impl<I: Ingest> Connection<I> {
                 }
             }
         }
+    }
+
+    /// Takes units for what came; beyond the rate the site is not read from for a while.
+    fn pay(&mut self, now: Instant, units: u32) {
+        self.resume_at = self.resume_at.max(now + self.units.take(now, units));
     }
 
     /// Acts on one packet.
@@ -247,6 +323,9 @@ impl<I: Ingest> Connection<I> {
             Err(refused) => {
                 Counters::add(&counters.refused);
                 info!(site = %self.site, %refused, "message of a site refused");
+                if matches!(refused, Refused::Forbidden | Refused::Malformed) {
+                    self.pay(Instant::now(), self.limits.refused_units);
+                }
                 refused.reason()
             }
         };
@@ -284,6 +363,11 @@ impl<I: Ingest> Connection<I> {
         let last = match end.cause {
             WireEnd::Closed | WireEnd::Broken(_) => {
                 debug!(%site, clean, cause = %end.cause, "connection ended");
+                None
+            }
+            WireEnd::Stalled => {
+                // There is no telling it.
+                info!(%site, cause = %end.cause, "connection ended by the hub");
                 None
             }
             WireEnd::Refused(Refusal { reason, .. }) | WireEnd::Asked(reason) => {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::time::Instant;
+use tracing::warn;
 
 /// Presence events kept for a receiver that is slow: a reconnection of the largest fleet on one endpoint.
 const PRESENCE_EVENTS_MAX: usize = 16_384;
@@ -80,18 +81,49 @@ pub struct Connected {
 pub struct Counts {
     /// Connections that got CONNACK.
     pub connected: u64,
-    /// Connections that ended before it: no TLS, unknown key, wrong CONNECT, no room.
-    pub turned_away: u64,
+    /// Connections that ended before it, by why.
+    pub turned_away: TurnedAway,
+    /// Connections that were ended because their socket took nothing.
+    pub stalled: u64,
     /// Messages of sites that the ingest committed.
     pub accepted: u64,
     /// Messages of sites that were refused.
     pub refused: u64,
 }
 
+/// Counts of connections that ended before CONNACK, or with a refusal in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// Too many waited already.
+    pub no_room_to_wait: u64,
+    /// The handshake or CONNECT did not come in time, or not from a site.
+    pub handshake: u64,
+    /// CONNECT was not to be granted.
+    pub refused: u64,
+    /// The site connects too often.
+    pub too_often: u64,
+    /// As many sites are connected as may be.
+    pub no_place: u64,
+}
+
+impl TurnedAway {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        let Self { no_room_to_wait, handshake, refused, too_often, no_place } = self;
+        no_room_to_wait + handshake + refused + too_often + no_place
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) connected: AtomicU64,
-    pub(super) turned_away: AtomicU64,
+    pub(super) no_room_to_wait: AtomicU64,
+    pub(super) handshake: AtomicU64,
+    pub(super) connect_refused: AtomicU64,
+    pub(super) too_often: AtomicU64,
+    pub(super) no_place: AtomicU64,
+    pub(super) stalled: AtomicU64,
     pub(super) accepted: AtomicU64,
     pub(super) refused: AtomicU64,
 }
@@ -99,6 +131,23 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            connected: read(&self.connected),
+            turned_away: TurnedAway {
+                no_room_to_wait: read(&self.no_room_to_wait),
+                handshake: read(&self.handshake),
+                refused: read(&self.connect_refused),
+                too_often: read(&self.too_often),
+                no_place: read(&self.no_place),
+            },
+            stalled: read(&self.stalled),
+            accepted: read(&self.accepted),
+            refused: read(&self.refused),
+        }
     }
 }
 
@@ -145,13 +194,12 @@ pub(super) struct Core {
     pub(super) committed: watch::Sender<Committed>,
     stopping: AtomicBool,
     presence: broadcast::Sender<Presence>,
-    wills: mpsc::UnboundedSender<DueWill>,
+    wills: mpsc::Sender<DueWill>,
     pub(super) counters: Counters,
 }
 
 impl Core {
-    /// The wills' channel is unbounded because sessions bound it: each has at most one.
-    pub(super) fn new(registry: Registry, started: Instant, wills: mpsc::UnboundedSender<DueWill>) -> Self {
+    pub(super) fn new(registry: Registry, started: Instant, wills: mpsc::Sender<DueWill>) -> Self {
         Self {
             registry: Mutex::new(registry),
             started,
@@ -199,9 +247,11 @@ impl Core {
     }
 
     pub(super) fn fire(&self, will: Option<DueWill>) {
-        if let Some(will) = will {
-            // The receiver ends only with the endpoint, when wills no longer matter.
-            drop(self.wills.send(will));
+        if let Some(will) = will
+            && let Err(mpsc::error::TrySendError::Full(DueWill { client, .. })) = self.wills.try_send(will)
+        {
+            // The ingest stands still, and the site connects again and again. A will is a hint.
+            warn!(site = %client, "a will was dropped: too many wait");
         }
     }
 
@@ -294,10 +344,7 @@ impl Publisher {
     /// Returns what was counted since the endpoint was opened.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Counters { connected, turned_away, accepted, refused } = &self.core.counters;
-        let [connected, turned_away, accepted, refused] =
-            [connected, turned_away, accepted, refused].map(|counter| counter.load(Ordering::Relaxed));
-        Counts { connected, turned_away, accepted, refused }
+        self.core.counters.read()
     }
 
     async fn wait_committed(&self, batch: Batch) -> Result<(), PublishError> {

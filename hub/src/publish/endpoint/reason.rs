@@ -49,6 +49,8 @@ impl Reason {
     pub const QOS_NOT_SUPPORTED: Self = Self(0x9b);
     /// A `$share` filter.
     pub const SHARED_NOT_SUPPORTED: Self = Self(0x9e);
+    /// The site connects too often.
+    pub const CONNECTION_RATE_EXCEEDED: Self = Self(0x9f);
     /// A subscription identifier.
     pub const SUBSCRIPTION_IDS_NOT_SUPPORTED: Self = Self(0xa1);
 }

@@ -7,6 +7,7 @@
 use super::limits::Limits;
 use super::outbox::Outbox;
 use super::packet::{Connect, Qos, WillPacket};
+use super::rates::Rates;
 use super::reason::Reason;
 use super::reply::{Granted, connack};
 use super::rows::{InFlightRow, RetainedRow, Row, RowKey, RowWrite, Rows, SessionRow, SubscriptionRow};
@@ -65,6 +66,7 @@ pub(super) struct Registry {
     /// Clients that are owed something which waits for a commit, with the last batch that they wait for.
     pub(super) awaiting: BTreeMap<Arc<str>, Batch>,
     pub(super) last_connection: u64,
+    pub(super) rates: Rates,
 }
 
 impl Registry {
@@ -81,6 +83,7 @@ impl Registry {
             committed: 0,
             awaiting: BTreeMap::new(),
             last_connection: 0,
+            rates: Rates::default(),
         };
         for RetainedRow { topic, qos, payload } in rows.retained {
             registry.retained.insert(topic, Retained { payload, qos, after: 0 });
@@ -206,6 +209,7 @@ impl Registry {
 
     /// Ends what has run out: sessions without a site, and the delays of wills, which it returns.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<DueWill> {
+        self.rates.forget_at_rest(now);
         let mut due = Vec::new();
         let mut ended = Vec::new();
         for (client, session) in &mut self.sessions {
@@ -246,6 +250,11 @@ impl Registry {
         for (_, attached) in self.attached().filter(|(id, _)| client.is_none_or(|client| client == &***id)) {
             attached.outbox.close(reason);
         }
+    }
+
+    /// Tells whether a client is connected.
+    pub(super) fn is_attached(&self, client: &str) -> bool {
+        self.sessions.get(client).is_some_and(|session| session.attached.is_some())
     }
 
     pub(super) fn attached(&self) -> impl Iterator<Item = (&Arc<str>, &Attached)> {

@@ -4,6 +4,7 @@ mod bed;
 mod fleet;
 mod flow;
 mod framing;
+mod limits;
 mod rights;
 mod sessions;
 

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 const READ_BYTES: usize = 8 * 1024;
 const STAGED_BYTES: usize = 16 * 1024;
@@ -29,6 +30,8 @@ pub(super) enum WireEnd {
     Refused(#[from] Refusal),
     #[error("the hub ends the connection with reason {0}")]
     Asked(Reason),
+    #[error("the peer has read nothing for too long")]
+    Stalled,
 }
 
 pub(super) struct Wire<S> {
@@ -40,6 +43,7 @@ pub(super) struct Wire<S> {
     current: Option<Chunk>,
     staged: BytesMut,
     unflushed: bool,
+    full_since: Option<Instant>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -53,6 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             current: None,
             staged: BytesMut::new(),
             unflushed: false,
+            full_since: None,
         }
     }
 
@@ -66,6 +71,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Tells whether any byte came since this was last asked.
     pub(super) fn take_heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
+    }
+
+    /// Since when the socket has taken nothing of what waits, if anything does.
+    pub(super) fn full_since(&self) -> Option<Instant> {
+        self.full_since
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Result<Frame, WireEnd>> {
@@ -100,18 +110,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if self.staged.is_empty() {
                 break;
             }
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.staged))?;
+            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, &self.staged) else {
+                self.full_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.full_since = None;
             self.staged.advance(written);
             self.unflushed = true;
         }
         self.staged = BytesMut::new();
         if self.unflushed {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(cx) else {
+                self.full_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            flushed?;
             self.unflushed = false;
         }
+        self.full_since = None;
         Poll::Ready(Ok(()))
     }
 

@@ -10,7 +10,7 @@ use rustls_pki_types::{PrivateKeyDer, ServerName};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -187,12 +187,19 @@ impl Server {
         site
     }
 
-    /// Opens TLS as `tls` and speaks no MQTT yet.
-    pub(super) async fn raw(&self, tls: Arc<ClientConfig>) -> std::io::Result<Raw> {
-        let tcp = TcpStream::connect(self.address).await?;
+    /// Opens TLS as `tls` and speaks no MQTT yet. What is not read soon fills its socket.
+    pub(super) async fn raw(&self, tls: Arc<ClientConfig>) -> io::Result<Raw> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(64 << 10)?;
+        let tcp = socket.connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(tls).connect(name, tcp).await?;
         Ok(Raw { stream, received: BytesMut::new() })
+    }
+
+    /// Opens a connection and says nothing.
+    pub(super) async fn stranger(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
     }
 
     /// Connects a site that sends bytes; it has been accepted.
@@ -306,6 +313,20 @@ impl Raw {
     pub(super) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
         self.stream.flush().await.unwrap();
+    }
+
+    /// Writes to a peer that may be gone.
+    pub(super) async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// Subscribes at quality 0, and waits for the answer.
+    pub(super) async fn subscribe(&mut self, filter: &str) {
+        let length = u8::try_from(filter.len()).unwrap();
+        let head = [0x82, 6 + length, 0, 1, 0, 0, length];
+        self.write(&[&head, filter.as_bytes(), &[0]].concat()).await;
+        assert_eq!(soon(self.frame()).await.unwrap().body[..], [0, 1, 0, 0], "it is granted");
     }
 
     /// Returns the next packet of the hub; `None` is the end of the connection.

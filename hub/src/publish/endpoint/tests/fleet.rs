@@ -287,7 +287,7 @@ async fn strangers_and_impostors_do_not_get_in() {
         assert_eq!(soon(raw.frame()).await, None);
     }
     assert_eq!(server.publisher.counts().connected, 0);
-    assert_eq!(server.publisher.counts().turned_away, 6);
+    assert_eq!(server.publisher.counts().turned_away.all(), 6);
     server.stop().await;
 }
 

@@ -23,7 +23,7 @@ async fn open(sessions: impl Sessions, limits: Limits) -> Endpoint<Willing> {
 async fn connect(endpoint: &Endpoint<Willing>, keep_alive_s: u16) -> (DuplexStream, JoinHandle<()>) {
     let (mut near, far) = duplex(1024);
     let connect_by = Instant::now() + Duration::from_secs(10);
-    let served = connection::serve(endpoint.shared.clone(), far, site("a"), connect_by);
+    let served = connection::serve(endpoint.shared.clone(), far, site("a"), connect_by, ());
     let served = tokio::spawn(served);
     near.write_all(&bed::connect_bytes("a", keep_alive_s, None)).await.unwrap();
     let mut connack = [0; 2];
