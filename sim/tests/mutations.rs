@@ -5,7 +5,8 @@ use airlift_agent::mutation::{self as agent, Mutation as InAgent};
 use airlift_bundles::mutation::{self as bundles, Mutation as InBundles};
 use airlift_hub::mutation::{self as hub, Mutation as InHub};
 use airlift_sim::invariants::Invariant;
-use airlift_sim::scenario::Scenario;
+use airlift_sim::scenario::{FaultKind, Scenario};
+use airlift_sim::shrink::{Failing, Found, Search};
 use airlift_sim::world::{World, run_twice};
 
 /// Seeds until one must have shown it.
@@ -245,4 +246,29 @@ fn a_site_that_repairs_nothing_is_caught() {
 fn a_silent_site_that_is_shown_as_done_is_caught() {
     hub::choose(Some(InHub::AlwaysFresh));
     assert_eq!(found(), Some(Invariant::Stale));
+}
+
+/// What a broken agent does in a day of a fleet is left with the one site, the one order and the one fault that show it.
+/// Drift strikes so often that sites are left in peace at the end alone, where any of them shows it with any seed.
+#[test]
+fn a_run_that_shows_a_break_becomes_a_small_story_that_still_shows_it() {
+    agent::choose(Some(InAgent::BlindWatch));
+    let story = STORY.replace("kind = \"drift\"\nper_day = 24.0", "kind = \"drift\"\nper_day = 480.0");
+    assert_ne!(story, STORY);
+    let (mut goes_on, mut tell) = (|| true, |_: &Failing, _| ());
+    let found = Search::new(2, &mut goes_on, &mut tell).shrink(&parse(&story), 1).expect("worlds are made");
+    let Found::Smallest { first, failing, finished: true, .. } = found else { panic!("{found:?}") };
+    assert_eq!((first.sites, first.parts), (4, 7));
+    assert_eq!(failing.violation.invariant, Invariant::Upkeep);
+    let size = failing.size();
+    assert_eq!((size.sites, size.parts), (1, 2), "{:?}", failing.scenario);
+    assert_eq!(failing.scenario.fault[0].kind, FaultKind::Drift);
+    assert!(size.duration_ms < first.duration_ms);
+    // What is written for people is the same story, and shows the same thing.
+    let written = Scenario::parse(&failing.scenario.to_toml()).expect("it can be read again");
+    let again = World::new(written.clone(), failing.seed).expect("the world is made").run();
+    assert_eq!(again.violations.first(), Some(&failing.violation));
+    agent::choose(None);
+    let mended = World::new(written, failing.seed).expect("the world is made").run();
+    assert!(mended.violations.is_empty(), "{:?}", mended.violations);
 }
